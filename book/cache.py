@@ -1,0 +1,81 @@
+"""Execute the notebooks into the book's cache, several at a time, after dropping what is out of date.
+
+jupyter-book compares the code of a notebook with its cache, but not the library, the packages, the data or the
+profile that the code runs with. This script keeps a hash of those beside the cache and starts afresh when it changes.
+"""
+
+import argparse
+import hashlib
+import os
+import shutil
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import nbformat
+from jupyter_cache import get_cache
+from jupyter_cache.base import CacheBundleIn
+from jupyter_cache.executors.utils import single_nb_execution
+
+ROOT = Path(__file__).parents[1]
+CACHE = ROOT / "_build" / ".jupyter_cache"
+INPUTS = ("src/growlib/**/*.py", "requirements.lock", "pyproject.toml", "data/**/*.json", "data/**/*.npz", "data/*.md")
+
+
+def key(profile: str) -> str:
+    """Return the hash of everything that a notebook's outputs depend on, apart from its own code."""
+    digest = hashlib.sha256(f"{profile} {sys.version_info[:2]} {os.environ.get('GROWLIB_DATA', '')}".encode())
+    for path in sorted({path for pattern in INPUTS for path in ROOT.glob(pattern)}):
+        digest.update(f"\0{path.relative_to(ROOT)}\0".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def drop_stale(current: str) -> None:
+    """Remove the cache if it was filled under another key."""
+    stamp = CACHE.with_name("cache_key")
+    if not stamp.exists() or stamp.read_text() != current:
+        shutil.rmtree(CACHE, ignore_errors=True)
+        stamp.parent.mkdir(parents=True, exist_ok=True)
+        stamp.write_text(current)
+
+
+def missing() -> list[Path]:
+    """Return the notebooks that the cache holds no outputs for."""
+    cache = get_cache(CACHE)
+    found = []
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        try:
+            cache.match_cache_file(path)
+        except KeyError:
+            found.append(path)
+    return found
+
+
+def execute(path: Path, timeout: int) -> CacheBundleIn | None:
+    """Return the executed notebook, or None where a cell failed: the book's own run will report it."""
+    notebook = nbformat.read(path, as_version=4)
+    result = single_nb_execution(notebook, cwd=str(path.parent), allow_errors=False, timeout=timeout)
+    if result.err is not None:
+        print(f"{path.name} failed: {type(result.err).__name__}", file=sys.stderr)
+        return None
+    print(f"{path.name} executed in {result.time:.0f} s", flush=True)
+    return CacheBundleIn(notebook, str(path), data={"execution_seconds": result.time})
+
+
+def main() -> None:
+    """Fill the cache."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--workers", type=int, default=2, help="notebooks executed at the same time")
+    parser.add_argument("--timeout", type=int, default=900, help="seconds that one cell may take")
+    options = parser.parse_args()
+    drop_stale(key(os.environ.get("GROWLIB_PROFILE", "standard")))
+    paths = missing()
+    with ThreadPoolExecutor(options.workers) as pool:
+        for bundle in pool.map(lambda path: execute(path, options.timeout), paths):
+            if bundle is not None:
+                get_cache(CACHE).cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
+
+
+if __name__ == "__main__":
+    main()
