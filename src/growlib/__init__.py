@@ -1,0 +1,27 @@
+"""Neural networks whose structure changes while they learn."""
+
+from growlib import costs, plots
+from growlib.callbacks import (
+    Checkpoint,
+    EarlyStopping,
+    Evaluate,
+    LRSchedule,
+    ProgressBar,
+    Prune,
+    ResourceMonitor,
+    Widen,
+    each,
+    warmup_decay,
+)
+from growlib.costs import Budget
+from growlib.data import Dataset, load
+from growlib.growth import Change, check_growth, hidden_of, lost_tensors, prune, widen
+from growlib.inits import kaiming, orthogonal, split, zero_out
+from growlib.layers import GrowBatchNorm2d, GrowConv2d, GrowLinear, Hidden
+from growlib.models import MLP, ConvNet
+from growlib.profiles import by_profile
+from growlib.signals import magnitude
+from growlib.trainer import Callback, History, Trainer
+from growlib.when import every, narrower_than, plateau, within_budget
+
+__version__ = "0.1.0"

@@ -1,0 +1,95 @@
+"""What a model costs at a moment: parameters, FLOPs, memory; and budgets."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils.flop_counter import FlopCounterMode
+
+from growlib.layers import evaluating
+
+
+def parameters(model: nn.Module) -> int:
+    """The number of trainable parameters."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def flops(model: nn.Module) -> int | None:
+    """Floating-point operations of one forward pass of one example: matrix products and convolutions, 2 a
+    multiply-add. None for a model without an `input_shape`."""
+    return _counted(model, backward=False)
+
+
+def training_flops(model: nn.Module) -> int | None:
+    """Floating-point operations of one forward and backward pass of one example, counted as in `flops`."""
+    return _counted(model, backward=True)
+
+
+def _counted(model: nn.Module, backward: bool) -> int | None:
+    if not hasattr(model, "input_shape"):
+        return None
+    counter = FlopCounterMode(display=False)
+    with evaluating(model), torch.set_grad_enabled(backward), counter:
+        total = model(_example(model, 1)).sum()
+        if backward:
+            torch.autograd.grad(total, [p for p in model.parameters() if p.requires_grad], allow_unused=True)
+    return counter.get_total_flops()
+
+
+def memory(model: nn.Module, optimizer: torch.optim.Optimizer, batch_size: int) -> dict[str, int]:
+    """Bytes that a training step holds at its peak, part by part.
+
+    Args:
+        model: A model with an `input_shape`.
+        optimizer: Its optimizer, after at least one step (it makes its state then).
+        batch_size: Examples a step.
+
+    Returns:
+        parameters, gradients, optimizer, activations (what autograd keeps for the backward pass) and their total.
+    """
+    weights = {parameter.data_ptr() for parameter in model.parameters()}
+    kept = {}
+
+    def keep(tensor):
+        if tensor.untyped_storage().data_ptr() not in weights:
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with evaluating(model), saved_tensors_hooks(keep, lambda tensor: tensor):
+        outputs = model(_example(model, batch_size))  # alive while its saved tensors are counted
+    state = [v for s in optimizer.state.values() for v in s.values() if torch.is_tensor(v)]
+    bill = {
+        "parameters": sum(p.nbytes for p in model.parameters()),
+        "gradients": sum(p.nbytes for p in model.parameters() if p.requires_grad),
+        "optimizer": sum(value.nbytes for value in state),
+        "activations": sum(kept.values()) + outputs.nbytes,
+    }
+    return bill | {"total": sum(bill.values())}
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The most that a model may ever cost, for `Trainer(budget=)`.
+
+    Args:
+        parameters: Trainable parameters.
+        flops: Floating-point operations of one forward pass of one example.
+    """
+
+    parameters: int | None = None
+    flops: int | None = None
+
+    def refuse(self, model: nn.Module, deed: str):
+        """Raises a ValueError if the model costs more than the budget."""
+        for name, limit, cost in (("parameters", self.parameters, parameters), ("flops", self.flops, flops)):
+            if limit is not None and (price := cost(model)) > limit:
+                raise ValueError(
+                    f"{deed} would need {price:,} {name}, and the budget is {limit:,}: nothing was changed. Raise the "
+                    "budget, or let the trigger ask first: `when=... & within_budget(...)`"
+                )
+
+
+def _example(model: nn.Module, batch_size: int) -> torch.Tensor:
+    parameter = next(model.parameters())
+    return torch.zeros(batch_size, *model.input_shape, dtype=parameter.dtype, device=parameter.device)

@@ -1,0 +1,335 @@
+"""Trainer: the loop of every chapter. Everything else happens in callbacks."""
+
+import copy
+import time
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from growlib import checkpoint, costs
+from growlib.data import normalized
+from growlib.events import RESUMABLE, Callback
+from growlib.growth import Change
+from growlib.history import History
+from growlib.interrupts import held_interrupts
+from growlib.layers import evaluating
+
+__all__ = ["Callback", "History", "Trainer"]
+
+
+class Trainer:
+    """Trains a model whose structure may change while it learns.
+
+    Args:
+        model: Any module; moved to the device.
+        optimizer: Over the model's parameters.
+        callbacks: What happens beside the loop, in order.
+        loss: Of (logits, labels) to a mean over examples.
+        batch_size: Examples a forward pass.
+        accumulate: Forward passes an optimizer step; the gradients add up to those of one large batch.
+        clip: The largest norm of all gradients together, or None.
+        budget: A `costs.Budget` that no change may break.
+        device: "auto" (CUDA, else CPU), or what torch calls it. bfloat16 is used on CUDA only.
+        seed: Of shuffling and augmentation. Weights and new units draw from torch's own generator: seed it before
+            building the model.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        callbacks=(),
+        *,
+        loss=cross_entropy,
+        batch_size: int = 128,
+        accumulate: int = 1,
+        clip: float | None = None,
+        budget: costs.Budget | None = None,
+        device: str = "auto",
+        seed: int = 0,
+    ):
+        self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+        self.model, self.optimizer, self.callbacks = model.to(self.device), optimizer, list(callbacks)
+        self.loss, self.clip, self.budget, self.seed = loss, clip, budget, seed
+        self.batch_size, self.accumulate = batch_size, accumulate
+        for name in ("batch_size", "accumulate"):
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
+                raise ValueError(f"{name} must be a whole number of at least 1, and is {getattr(self, name)!r}")
+        if budget is not None:
+            budget.refuse(model, "the model as it is")
+        self.history = History()
+        self.step = self.epoch = 0  # done in all
+        self.training_flops, self.seconds = 0, 0.0  # spent in all
+        self.stopped = None  # why the run ended early
+        self.normalization = None  # mean and std of the training data
+        self._progress = {"task": 0, "epoch": 0, "position": 0, "correct": 0.0, "loss": 0.0}  # in this fit
+        self._event = None  # what is running, and the index of the callback after the one that runs
+        self._flops_an_example = None
+        self._unread = []  # losses that are still on the device
+
+    def fit(self, *data, epochs: int) -> History:
+        """Trains on one data set, or on several as a sequence of tasks.
+
+        Args:
+            data: Datasets.
+            epochs: For each of them. A trainer that was interrupted, or loaded, does what is left of them.
+
+        Returns:
+            The history, which is also `trainer.history`.
+        """
+        self._check(data, epochs)
+        self.stopped, self.epochs = None, epochs
+        with held_interrupts() as self._interrupted:
+            self._resume_event()
+            self.emit("before_fit")
+            while self._progress["task"] < len(data) and not self.stopped:
+                self._run_task(data[self._progress["task"]].to(self.device), epochs)
+            if not self.stopped:
+                self._progress["task"] = 0
+            self.emit("after_fit")
+            if self._interrupted:
+                raise KeyboardInterrupt
+        return self.history
+
+    def _run_task(self, data, epochs: int):
+        self.data, self.normalization = data, (data.mean, data.std)
+        progress = self._progress
+        if not (progress["epoch"] or progress["position"]):
+            self.emit("before_task")
+        while progress["epoch"] < epochs and not self.stopped:
+            self._run_epoch(data)
+        if not self.stopped:
+            progress.update(task=progress["task"] + 1, epoch=0)
+            self.emit("after_task")
+
+    def _run_epoch(self, data):
+        progress = self._progress
+        if not progress["position"]:
+            progress.update(correct=0.0, loss=0.0)
+            self.emit("before_epoch")
+        self._good = copy.deepcopy(checkpoint.state_of(self))
+        began, size = time.perf_counter(), len(data.train)
+        order = torch.randperm(size, generator=_generator("cpu", self.seed, self.epoch)).to(self.device)
+        noise = torch.Generator(self.device)
+        self.model.train()
+        while progress["position"] < size and not self.stopped:
+            index = order[progress["position"] : progress["position"] + self.batch_size * self.accumulate]
+            self.emit("before_step")
+            self._run_step(data, index, noise)
+            progress["position"] += len(index)
+            self.step += 1
+            self.emit("after_step")
+            if self._interrupted:
+                break
+        self._read_losses()
+        self.seconds += time.perf_counter() - began
+        if self._interrupted:
+            raise KeyboardInterrupt
+        if progress["position"] >= size:
+            self._end_epoch(data, size)
+
+    def _end_epoch(self, data, size: int):
+        progress = self._progress
+        self.epoch += 1
+        progress.update(position=0, epoch=progress["epoch"] + 1)
+        self.history.log(
+            self.step,
+            epoch=self.epoch,
+            task=progress["task"],
+            train_loss=float(progress["loss"]) / size,
+            train_accuracy=float(progress["correct"]) / size,
+            **{f"val_{name}": value for name, value in self.evaluate(data).items()},
+            learning_rate=float(self.optimizer.param_groups[0]["lr"]),
+            parameters=costs.parameters(self.model),
+            training_flops=self.training_flops,
+            seconds=self.seconds,
+            widths=widths(self.model),
+        )
+        self.emit("after_epoch")
+
+    def _run_step(self, data, index: Tensor, noise: torch.Generator):
+        noise.manual_seed(self.seed * 2**32 + self.step)
+        step_loss = 0.0
+        for part in index.split(self.batch_size):
+            self.inputs, self.labels = data.batch("train", part, noise)  # (B, ...), (B,)
+            with self._autocast():
+                self.logits = self.model(self.inputs)  # (B, classes)
+                self.batch_loss = self.loss(self.logits, self.labels)
+            self.emit("after_loss")
+            share = len(part) / len(index)
+            step_loss = step_loss + self.batch_loss.detach() * share
+            self._check_loss(step_loss)
+            (self.batch_loss * share).backward()
+            self._progress["correct"] += (self.logits.argmax(1) == self.labels).sum()
+        self.emit("after_backward")
+        if self.clip is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self._progress["loss"] += step_loss * len(index)
+        self._unread.append(step_loss)
+        if self._flops_an_example is None:
+            self._flops_an_example = costs.training_flops(self.model) or 0
+        self.training_flops += self._flops_an_example * len(index)
+
+    def change(self, function, hidden, *settings, cause: str = "", **named) -> Change:
+        """Makes a structural change under the budget, and records it.
+
+        Args:
+            function: `widen`, `prune`, or another that returns a Change.
+            hidden: A Hidden of the model, or its name.
+            settings, named: For the function, after the model and the hidden layer.
+            cause: Why.
+        """
+        if self.budget is not None:
+            name = hidden if isinstance(hidden, str) else hidden.name
+            trial = copy.deepcopy(self.model).to("meta")
+            function(trial, name, *settings)
+            self.budget.refuse(trial, f"{function.__name__}(model, {name!r}, {', '.join(map(repr, settings))})")
+        change = function(self.model, hidden, *settings, optimizer=self.optimizer, **named)
+        change = replace(change, step=self.step, cause=cause)
+        self.history.changes.append({**change.record(), "epoch": self.epoch})
+        self._flops_an_example = None
+        return change
+
+    def stop(self, reason: str):
+        """Ends the run after the current step or epoch."""
+        self.stopped = reason
+
+    @torch.no_grad()
+    def evaluate(self, data, split: str = "val") -> dict[str, float]:
+        """The mean loss and the accuracy on a split of a data set: "train", "val" or "test"."""
+        data, size = data.to(self.device), len(getattr(data, split))
+        loss = correct = 0.0
+        with evaluating(self.model):
+            for index in torch.arange(size, device=self.device).split(max(self.batch_size, 1000)):
+                inputs, labels = data.batch(split, index)  # (B, ...), (B,)
+                with self._autocast():
+                    logits = self.model(inputs)  # (B, classes)
+                    loss += self.loss(logits, labels) * len(index)
+                correct += (logits.argmax(1) == labels).sum()
+        return {"loss": float(loss) / size, "accuracy": float(correct) / size}
+
+    @torch.no_grad()
+    def predict(self, images) -> Tensor:
+        """Logits for images, in eval mode.
+
+        Args:
+            images: (N, C, H, W) of uint8, which are normalised as the training data were; or floats, taken as they are.
+
+        Returns:
+            (N, classes) of float32.
+        """
+        images = torch.as_tensor(images, device=self.device)
+        if images.dtype == torch.uint8:
+            if self.normalization is None:
+                raise ValueError(
+                    "this trainer has seen no data, so it can't normalise uint8 images: fit it or give floats"
+                )
+            images = normalized(images, *self.normalization)
+        with evaluating(self.model), self._autocast():
+            return torch.cat([self.model(part) for part in images.split(max(self.batch_size, 1000))]).float()
+
+    def save(self, path):
+        """Writes a checkpoint: architecture, weights, optimizer, history, the callbacks' state and random numbers."""
+        if self._event and self._event[0] not in RESUMABLE:
+            raise RuntimeError(f"a checkpoint can't be taken in {self._event[0]}: take it in {', '.join(RESUMABLE)}")
+        checkpoint.write(path, checkpoint.state_of(self))
+
+    @classmethod
+    def load(cls, path, model: nn.Module | None = None, callbacks=(), *, loss=None, device: str = "auto") -> "Trainer":
+        """A trainer that goes on where the one that wrote the file was.
+
+        Args:
+            path: A file that `save` or Checkpoint wrote.
+            model: A fresh one, for classes that growlib.models does not have; it is resized to the file.
+            callbacks: As they were passed to the trainer that wrote the file.
+            loss: Needed only if it was not one of torch.nn.functional.
+            device: As in Trainer.
+        """
+        state = checkpoint.read(path)
+        settings = dict(state["settings"])
+        name, budget = settings.pop("loss"), checkpoint.known_budget(settings.pop("budget"))
+        model = checkpoint.build(state["model"]) if model is None else model
+        checkpoint.load_weights(model, state["model"], state["weights"])  # takes on the widths
+        optimizer = checkpoint.new_optimizer(model, state["optimizer"])
+        loss = loss or checkpoint.known_loss(name)
+        trainer = cls(model, optimizer, callbacks, loss=loss, budget=budget, device=device, **settings)
+        checkpoint.restore(trainer, state)
+        return trainer
+
+    def counters(self) -> dict:
+        """How far the run is, as plain values."""
+        self._read_losses()
+        progress = {name: float(n) if name in ("correct", "loss") else n for name, n in self._progress.items()}
+        plain = {name: getattr(self, name) for name in ("step", "epoch", "training_flops", "seconds", "_event")}
+        return {**plain, "_progress": progress, "normalization": self.normalization, "_flops_an_example": None}
+
+    @property
+    def moment(self) -> str | None:
+        """What has just begun or ended: "step", "epoch", "task" or "fit"."""
+        return self._event and self._event[0].split("_")[1]
+
+    def emit(self, event: str, start: int = 0):
+        """Runs the callbacks' method of this name, in their order."""
+        for index, callback in enumerate(self.callbacks[start:], start + 1):
+            self._event = [event, index]
+            getattr(callback, event)(self)
+        self._event = None
+
+    def _resume_event(self):
+        """Runs the callbacks that were still to come when the checkpoint was taken, or when one of them failed."""
+        if self._event and self._event[0] in RESUMABLE:
+            self.emit(*self._event)
+        self._event = None
+
+    def _autocast(self):
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
+
+    def _check_loss(self, loss: Tensor):
+        if (self.device.type == "cpu" or self.step % 50 == 0) and not torch.isfinite(loss):  # on CUDA a sync point
+            step, rate = self.step, self.optimizer.param_groups[0]["lr"]
+            self._unread = []
+            self.optimizer.zero_grad()
+            checkpoint.restore(self, self._good)
+            raise FloatingPointError(
+                f"the loss is {loss.item()} at step {step} (learning rate {rate:g}): the trainer is back at step "
+                f"{self.step}, the start of the epoch. Lower the rate, or pass clip="
+            )
+
+    def _read_losses(self):
+        if self._unread:
+            self.history.losses += torch.stack(self._unread).tolist()
+            self._check_loss(self._unread[-1])
+            self._unread = []
+
+    def _check(self, data, epochs: int):
+        if not data or not isinstance(epochs, int) or epochs < 1:
+            raise ValueError(f"fit needs data and a whole number of epochs, and got {len(data)} data sets, {epochs!r}")
+        for task in data:
+            inputs, _ = task.batch("train", torch.arange(1, device=task.train.labels.device))
+            try:
+                with torch.no_grad(), evaluating(self.model):
+                    classes = self.model(inputs.to(self.device)).shape[1]
+            except (RuntimeError, ValueError) as error:
+                raise ValueError(
+                    f"the model does not take {task.name}, of shape {tuple(task.shape)}: {error}"
+                ) from error
+            for split in ("train", "val", "test"):
+                labels = getattr(task, split).labels
+                if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+                    raise ValueError(
+                        f"labels of {task.name} ({split}) reach from {labels.min()} to {labels.max()}, and the model "
+                        f"has {classes} outputs: they must be 0 to {classes - 1}"
+                    )
+
+
+def widths(model: nn.Module) -> dict[str, int]:
+    """The width of every hidden layer, by name."""
+    return {hidden.name: hidden.width for hidden in getattr(model, "hidden", [])}
+
+
+def _generator(device: str, seed: int, epoch: int) -> torch.Generator:
+    return torch.Generator(device).manual_seed(seed * 2**32 + epoch)
