@@ -1,0 +1,27 @@
+"""Data in, matplotlib Axes or a slider over pictures out: one style, legible on white and on dark pages."""
+
+from growlib.plots._curves import compare, curves, resources
+from growlib.plots._folds import folds, snapshot
+from growlib.plots._growth import growth
+from growlib.plots._network import network
+from growlib.plots._pictures import confusion, predictions
+from growlib.plots._scrubber import Scrubber, scrubber
+from growlib.plots._style import PALETTE, style
+
+__all__ = [
+    "PALETTE",
+    "Scrubber",
+    "compare",
+    "confusion",
+    "curves",
+    "folds",
+    "growth",
+    "network",
+    "predictions",
+    "resources",
+    "scrubber",
+    "snapshot",
+    "style",
+]
+
+style()

@@ -1,0 +1,123 @@
+"""Growth rings: the width of every hidden layer over a run, ribbon by ribbon, above the loss."""
+
+import re
+import textwrap
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from growlib.plots._curves import frame_of
+from growlib.plots._style import INK, PALETTE, generations, label_ends, shades
+
+_PINS = ("o", "s", "D", "^")
+
+
+def growth(history) -> list[Axes]:
+    """Draw how a network grew: its width against steps, a ribbon for each batch of units, pins that tell the cause.
+
+    Below stands the loss on the same steps. The history does not say which units a prune took: there all ribbons
+    shrink by the same share.
+
+    Args:
+        history: a History.
+
+    Returns:
+        One Axes a hidden layer, then the one of the loss.
+
+    Raises:
+        ValueError: no record at all, or records without widths.
+    """
+    frame = frame_of(history)
+    if "widths" not in frame:
+        raise ValueError(f"growth needs the column 'widths': the history records {', '.join(frame)}")
+    layers, end = list(frame["widths"].iloc[-1]), frame["step"].iloc[-1]
+    heights = [2.0 if len(layers) == 1 else 1.5] * len(layers) + [1.3]
+    _, panels = plt.subplots(len(heights), 1, sharex=True, height_ratios=heights, figsize=(6, 0.8 + 1.2 * sum(heights)))
+    changes = [change for change in history.changes if change["before"] != change["after"]]
+    pins = _pins(changes)
+    for panel, layer in zip(panels, layers, strict=False):
+        own = [change for change in changes if change["layer"] == layer]
+        widths = [own[0]["before"] if own else frame["widths"].iloc[0][layer], *(change["after"] for change in own)]
+        _rings(panel, widths, [0, *(change["step"] for change in own), end])
+        _stick(panel, own, widths, pins)
+        panel.set_title(f"{layer}: {widths[0]} units" + f", in the end {widths[-1]}" * bool(own))
+    _key(panels[0], changes, pins)
+    _loss(panels[-1], history, frame, changes)
+    panels[-1].set_xlim(0, end)
+    return list(panels)
+
+
+def _rings(ax: Axes, widths: list[int], steps: list[int]) -> None:
+    """Stack the generations: ribbon g of life i lies between steps[i] and steps[i + 1]."""
+    life = generations(widths)
+    sizes = np.array([alive + [0.0] * (len(life[-1]) - len(alive)) for alive in life])  # (changes + 1, generations)
+    tops = np.repeat(sizes.cumsum(axis=1), 2, axis=0)
+    x = np.repeat(steps, 2)[1:-1]
+    gap = 0.008 * max(widths)
+    for number, color in enumerate(shades(sizes.shape[1])):
+        thick = np.repeat(sizes[:, number], 2)
+        low = tops[:, number] - thick
+        high = np.maximum(low, tops[:, number] - np.minimum(gap, thick / 4))
+        ax.fill_between(x, low, high, where=thick > 0, color=color, linewidth=0, gid=f"generation {number}")
+    ax.set_ylim(0, max(widths) * 1.22)
+    ax.yaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
+    ax.grid(axis="x", visible=False)
+
+
+def _pins(changes: list[dict]) -> dict[str, str]:
+    """Give every kind of cause (a cause without its numbers) a marker."""
+    kinds = dict.fromkeys(_kind(change) for change in changes)
+    return {kind: _PINS[number % len(_PINS)] for number, kind in enumerate(kinds)}
+
+
+def _kind(change: dict) -> str:
+    return change["kind"] + " " + re.sub(r"-?\d[\d.,]*(e[+-]?\d+)?", "#", str(change["cause"]))
+
+
+def _stick(ax: Axes, changes: list[dict], widths: list[int], pins: dict[str, str]) -> None:
+    for change in changes:
+        foot = max(change["before"], change["after"])
+        head = foot + 0.09 * max(widths)
+        ax.plot([change["step"]] * 2, [0, head], color=INK, linewidth=1, zorder=3)
+        shrinks = change["after"] < change["before"]
+        face = "none" if shrinks else INK
+        ax.plot(
+            change["step"], head, marker=pins[_kind(change)], markersize=6, color=INK, markerfacecolor=face, gid="pin"
+        )
+
+
+def _key(ax: Axes, changes: list[dict], pins: dict[str, str]) -> None:
+    """Tell the causes above the first panel: each kind once, in the words of its first change."""
+    handles = []
+    for kind, marker in pins.items():
+        alike = [change for change in changes if _kind(change) == kind]
+        text = f"{alike[0]['kind']}: {alike[0]['cause']}" + f" (and {len(alike) - 1} more)" * (len(alike) > 1)
+        face = "none" if alike[0]["after"] < alike[0]["before"] else INK
+        handles.append(
+            Line2D([], [], linestyle="", marker=marker, color=INK, markerfacecolor=face, label=textwrap.fill(text, 62))
+        )
+    if handles:
+        ax.figure.legend(handles=handles, loc="outside lower left", fontsize="small", handletextpad=0.1, borderpad=0)
+
+
+def _loss(ax: Axes, history, frame, changes: list[dict]) -> None:
+    ends, tallest = [], 0.0
+    losses = np.asarray(getattr(history, "losses", ()), dtype=float)
+    if len(losses):
+        window = max(1, len(losses) // 150)
+        smooth = np.convolve(losses, np.ones(window) / window, mode="valid")
+        ax.plot(np.arange(window, len(losses) + 1), smooth, color=INK, linewidth=1.2, gid="batches")
+        ends.append((smooth[-1], "batches", INK))
+        tallest = np.quantile(smooth, 0.97)
+    column = "val_loss" if "val_loss" in frame and frame["val_loss"].notna().any() else "train_loss"
+    ax.plot(frame["step"], frame[column], color=PALETTE["blue"], marker="o", markersize=4 if len(frame) < 40 else 0)
+    ends.append((frame[column].iloc[-1], "validation" if column == "val_loss" else "training", PALETTE["blue"]))
+    for step in {change["step"] for change in changes}:
+        ax.axvline(step, color=INK, linewidth=1, alpha=0.5)
+    ax.set_ylim(0, max(tallest, frame[column].max()) * 1.1 or 1)
+    ax.set_title("loss")
+    ax.set_xlabel("step")
+    label_ends(ax, ends)
