@@ -4,6 +4,7 @@ import copy
 import time
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -82,8 +83,9 @@ class Trainer:
         self._check(data, epochs)
         self.stopped, self.epochs = None, epochs
         with held_interrupts() as self._interrupted:
-            self._resume_event()
+            unfinished = self._event
             self.emit("before_fit")
+            self._resume(unfinished, data)
             while self._progress["task"] < len(data) and not self.stopped:
                 self._run_task(data[self._progress["task"]].to(self.device), epochs)
             if not self.stopped:
@@ -111,8 +113,8 @@ class Trainer:
             self.emit("before_epoch")
         self._good = copy.deepcopy(checkpoint.state_of(self))
         began, size = time.perf_counter(), len(data.train)
-        order = torch.randperm(size, generator=_generator("cpu", self.seed, self.epoch)).to(self.device)
-        noise = torch.Generator(self.device)
+        order = torch.randperm(size, generator=torch.Generator().manual_seed(mixed(self.seed, self.epoch)))
+        order, noise = order.to(self.device), torch.Generator(self.device)
         self.model.train()
         while progress["position"] < size and not self.stopped:
             index = order[progress["position"] : progress["position"] + self.batch_size * self.accumulate]
@@ -150,7 +152,7 @@ class Trainer:
         self.emit("after_epoch")
 
     def _run_step(self, data, index: Tensor, noise: torch.Generator):
-        noise.manual_seed(self.seed * 2**32 + self.step)
+        noise.manual_seed(mixed(self.seed, self.step, 1))
         step_loss = 0.0
         for part in index.split(self.batch_size):
             self.inputs, self.labels = data.batch("train", part, noise)  # (B, ...), (B,)
@@ -279,11 +281,14 @@ class Trainer:
             getattr(callback, event)(self)
         self._event = None
 
-    def _resume_event(self):
+    def _resume(self, unfinished, data):
         """Runs the callbacks that were still to come when the checkpoint was taken, or when one of them failed."""
-        if self._event and self._event[0] in RESUMABLE:
-            self.emit(*self._event)
-        self._event = None
+        if unfinished and unfinished[0] in RESUMABLE[:3]:
+            task = self._progress["task"] - (unfinished[0] == "after_task")
+            self.data = data[task].to(self.device)
+            first = torch.arange(min(self.batch_size, len(self.data.train)), device=self.device)
+            self.inputs, self.labels = self.data.batch("train", first)
+            self.emit(*unfinished)
 
     def _autocast(self):
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
@@ -331,5 +336,6 @@ def widths(model: nn.Module) -> dict[str, int]:
     return {hidden.name: hidden.width for hidden in getattr(model, "hidden", [])}
 
 
-def _generator(device: str, seed: int, epoch: int) -> torch.Generator:
-    return torch.Generator(device).manual_seed(seed * 2**32 + epoch)
+def mixed(*numbers: int) -> int:
+    """A seed for torch made of several numbers (torch's generators look at 32 bits only)."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])

@@ -1,0 +1,200 @@
+"""Callbacks: each does its one thing, and refuses test data."""
+
+import warnings
+
+import psutil
+import pytest
+import torch
+
+from growlib import (
+    MLP,
+    Checkpoint,
+    EarlyStopping,
+    Evaluate,
+    LRSchedule,
+    ProgressBar,
+    Prune,
+    ResourceMonitor,
+    Trainer,
+    Widen,
+    every,
+    kaiming,
+    load,
+    magnitude,
+    narrower_than,
+    warmup_decay,
+)
+from growlib import callbacks as module
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load("digits")
+
+
+def make(callbacks, width=8, rate=1e-2, **settings):
+    torch.manual_seed(0)
+    model = MLP(64, [width], 10)
+    return Trainer(model, torch.optim.Adam(model.parameters(), lr=rate), callbacks, device="cpu", **settings)
+
+
+def test_the_schedule_of_widths_is_one_line(digits):
+    def rest(trainer, hidden):
+        return min(6, 20 - hidden.width)
+
+    trainer = make([Widen(by=rest, when=every(2, "epochs") & narrower_than(20))])
+    history = trainer.fit(digits, epochs=7)
+    widths = [record["widths"]["hidden1"] for record in history.records]
+    assert widths == [min(8 + 6 * (epoch // 2), 20) for epoch in range(7)]
+
+
+def test_where_chooses_the_layers(digits):
+    torch.manual_seed(0)
+    model = MLP(64, [8, 6], 10)
+    grow = Widen(by=2, when=every(1, "epoch"), where=lambda trainer, hidden: hidden[-1:])
+    Trainer(model, torch.optim.Adam(model.parameters()), [grow], device="cpu").fit(digits, epochs=1)
+    assert [hidden.width for hidden in model.hidden] == [8, 8]
+
+
+def test_an_init_that_lies_about_preserving_is_caught(digits):
+    def liar(hidden, by, probe):
+        return kaiming(hidden, by, probe)
+
+    liar.preserves = True
+    with pytest.raises(RuntimeError, match="`preserves` is not true here"):
+        make([Widen(by=4, when=every(1, "epoch"), init=liar)]).fit(digits, epochs=1)
+    make([Widen(by=4, when=every(1, "epoch"), init=kaiming)]).fit(digits, epochs=1)
+
+
+def test_units_dead_at_birth_are_told(digits):
+    def dead(hidden, by, probe):
+        incoming, bias, outgoing = kaiming(hidden, by, probe)
+        return [rows.zero_() for rows in incoming], bias, [columns.zero_() for columns in outgoing]
+
+    dead.preserves = True
+    with pytest.warns(UserWarning, match=r"all new units of 'hidden1' are dead: \[8, 9\]"):
+        make([Widen(by=2, when=every(1, "epoch"), init=dead)]).fit(digits, epochs=1)
+
+
+def test_prune_takes_the_units_of_least_worth(digits):
+    trainer = make([Prune(by=3, when=every(1, "epoch"))], batch_size=2000)
+    hidden = trainer.model.hidden[0]
+
+    class Watch(module.Callback):
+        def after_epoch(self, trainer):
+            worth = magnitude(None, hidden)
+            self.kept = trainer.model.hidden1.weight[worth.argsort()[3:].sort().values].clone()
+
+    trainer.callbacks.insert(0, watch := Watch())
+    trainer.fit(digits, epochs=1)
+    assert torch.equal(trainer.model.hidden1.weight, watch.kept)
+
+
+@pytest.mark.parametrize("warmup", [0, 3])
+def test_warmup_then_decay_is_the_formula(digits, warmup):
+    schedule = LRSchedule(warmup_decay, warmup=warmup, decay=0.5, patience=2, floor=0.2)
+    history = make([schedule], rate=0.01).fit(digits, epochs=12)
+    expected = [(e + 1) / (warmup + 1) if e < warmup else max(0.5 ** ((e - warmup) / 2), 0.2) for e in range(12)]
+    assert history.column("learning_rate") == pytest.approx([0.01 * factor for factor in expected])
+
+
+def test_any_schedule_of_torch_survives_growth(digits):
+    def run(callbacks):
+        steps = 3 * 13
+        schedule = LRSchedule(torch.optim.lr_scheduler.OneCycleLR, per="step", max_lr=0.05, total_steps=steps + 1)
+        return make([*callbacks, schedule], rate=0.01).fit(digits, epochs=3)
+
+    rates = run([]).column("learning_rate")
+    assert len(set(rates)) == 3
+    assert run([Widen(by=2, when=every(5, "steps"))]).column("learning_rate") == rates
+    with pytest.raises(ValueError, match="per 'epoch' or per 'step'"):
+        LRSchedule(torch.optim.lr_scheduler.OneCycleLR, per="minute")
+
+
+def test_evaluate_adds_columns_to_the_record(digits):
+    trainer = make([Evaluate("test")])
+    record = trainer.fit(digits, epochs=1).records[0]
+    assert record["test_accuracy"] == trainer.evaluate(digits, "test")["accuracy"]
+
+
+def test_checkpoint_keeps_the_best_and_the_last(digits, tmp_path):
+    trainer = make([Checkpoint(tmp_path, best="val_accuracy")], rate=0.3)
+    history = trainer.fit(digits, epochs=6)
+    accuracies = history.column("val_accuracy")
+    best = torch.load(tmp_path / "best.pt", weights_only=True)["counters"]["epoch"]
+    assert best == accuracies.index(max(accuracies)) + 1 < 6
+    assert torch.load(tmp_path / "last.pt", weights_only=True)["counters"]["epoch"] == 6
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["best.pt", "last.pt"]
+
+
+def test_early_stopping_stops_and_growth_gives_it_new_patience(digits):
+    frozen = make([EarlyStopping("val_loss", patience=2)], rate=0.0)
+    assert len(frozen.fit(digits, epochs=10).records) == 3
+    assert frozen.stopped.startswith("val_loss no better than")
+    growing = make([Widen(by=1, when=every(2, "epochs")), EarlyStopping("val_loss", patience=2)], rate=0.0)
+    assert len(growing.fit(digits, epochs=10).records) == 10
+
+
+@pytest.mark.parametrize("make_it", [EarlyStopping, lambda column: Checkpoint("nowhere", best=column)])
+def test_choosing_on_test_data_is_refused(make_it):
+    with pytest.raises(ValueError, match="test"):
+        make_it("test_loss")
+
+
+def test_over_the_ceiling_the_batch_shrinks_then_the_run_stops(digits, tmp_path, monkeypatch):
+    total = psutil.virtual_memory().total
+    monkeypatch.setattr(module, "resident_bytes", lambda: 0.6 * total)
+    monitor = ResourceMonitor(ceiling=0.5, checkpoint=tmp_path / "stopped.pt", patience=1)
+    trainer = make([monitor], batch_size=32)
+    trainer.fit(digits, epochs=2)
+    assert (trainer.batch_size, trainer.accumulate) == (8, 4)  # equal gradients
+    assert trainer.step == 3 and "is over the ceiling of 50.0%" in trainer.stopped
+    resumed = Trainer.load(tmp_path / "stopped.pt", callbacks=[ResourceMonitor(ceiling=0.5, patience=1)], device="cpu")
+    assert (resumed.step, resumed.batch_size) == (3, 8)
+    monkeypatch.setattr(module, "resident_bytes", lambda: 0.4 * total)
+    history = resumed.fit(digits, epochs=2)
+    assert len(history.records) == 2 and history.records[-1]["memory_mb"] == 0.4 * total / 2**20
+    with pytest.raises(ValueError, match="share of the system's memory"):
+        ResourceMonitor(ceiling=80)
+
+
+def test_shrinking_the_batch_does_not_change_the_gradients(digits):
+    class Shrink(module.Callback):
+        def after_step(self, trainer):
+            if trainer.step == 5:
+                trainer.batch_size, trainer.accumulate = 16, 8
+
+    losses = [torch.tensor(make(callbacks).fit(digits, epochs=1).losses) for callbacks in ([], [Shrink()])]
+    torch.testing.assert_close(*losses, rtol=1e-3, atol=1e-4)
+
+
+def test_the_bar_is_one_line_and_quiet_in_ci(digits, monkeypatch, capsys):
+    monkeypatch.delenv("CI", raising=False)
+    make([ProgressBar()]).fit(digits, epochs=3)
+    shown = capsys.readouterr().err
+    assert "3/3 epochs" in shown and "val_accuracy=" in shown
+    monkeypatch.setenv("CI", "true")
+    make([ProgressBar()]).fit(digits, epochs=1)
+    assert capsys.readouterr().err == ""
+
+
+def test_reprs_are_what_one_would_write_and_the_same_everywhere():
+    grow = Widen(by=8, when=every(1, "epoch") & narrower_than(104))
+    assert repr(grow) == "Widen(8, (every(1, 'epoch') & narrower_than(104)), where=each, init=zero_out)"
+    schedule = LRSchedule(warmup_decay, warmup=1, decay=0.5, patience=2, floor=0.1)
+    assert repr(schedule) == "LRSchedule(warmup_decay, per='epoch', warmup=1, decay=0.5, patience=2, floor=0.1)"
+    for callback in (
+        EarlyStopping(),
+        Checkpoint("runs"),
+        ResourceMonitor(),
+        Evaluate(),
+        ProgressBar(),
+        Prune(1, grow.when),
+    ):
+        assert "0x" not in repr(callback)
+
+
+@pytest.mark.parametrize("make_it", [lambda: Widen(by=0, when=every(1, "epoch")), lambda: Prune(0, every(1, "epoch"))])
+def test_nothing_to_do_is_an_error(make_it):
+    with warnings.catch_warnings(), pytest.raises(ValueError, match="would (add|remove) nothing"):
+        make_it()
