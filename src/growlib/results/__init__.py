@@ -1,0 +1,7 @@
+"""Recorded runs: one JSON file a run, tables with intervals from them, and the grid runner that makes them."""
+
+from growlib.results._records import chapters, describe, read, record, value
+from growlib.results._runner import grid
+from growlib.results._tables import interval, seeds, stamp, table
+
+__all__ = ["chapters", "describe", "grid", "interval", "read", "record", "seeds", "stamp", "table", "value"]
