@@ -10,12 +10,13 @@ from growlib.plots._style import COLORS, INK, PALETTE, label_ends, shades
 
 # Student's t, two-sided 95 %, for 1 to 10 degrees of freedom; beyond, an expansion that is right to 0.003.
 _T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
+_NAMES = {"train": "training", "val": "validation"}
 
 
 def curves(
     history, columns=("train_loss", "val_loss"), band=None, x: str | None = None, ax: Axes | None = None
 ) -> Axes:
-    """Draw columns of a history, with a tick wherever the network changed.
+    """Draw columns of a history, with a pin wherever the network changed.
 
     Args:
         history: a History, or its list of records.
@@ -39,10 +40,11 @@ def curves(
     for color, column in zip(shades(len(columns)), columns, strict=True):
         points = column_of(frame, column)
         ax.plot(points[x], points[column], color=color, marker="o", markersize=4 if len(points) < 40 else 0)
-        ends.append((points[column].iloc[-1], _words(column, columns), color))
+        own = _words(column, columns) if len(columns) > 1 else "this run"
+        ends.append((points[column].iloc[-1], own, color))
     _dress(ax, columns, x)
     mark_changes(ax, history, frame, x)
-    label_ends(ax, ends)
+    label_ends(ax, ends if len(ends) > 1 else [])
     return ax
 
 
@@ -93,7 +95,7 @@ def resources(history) -> list[Axes]:
     frame = frame_of(history)
     x = _default_x(frame)
     memory = [name for name in ("memory_mb", "gpu_memory_mb") if name in frame and frame[name].notna().any()]
-    _, panels = plt.subplots(1 + bool(memory), 1, sharex=True, squeeze=False, figsize=(6, 4 if memory else 2.4))
+    _, panels = plt.subplots(1 + bool(memory), 1, sharex=True, squeeze=False, figsize=(5.6, 4 if memory else 2.4))
     time, *rest = panels[:, 0]
     seconds = frame["seconds"].diff().fillna(frame["seconds"])
     time.plot(frame[x], seconds, color=PALETTE["blue"], marker="o", markersize=4)
@@ -129,10 +131,11 @@ def column_of(frame: pd.DataFrame, column: str) -> pd.DataFrame:
 
 
 def mark_changes(ax: Axes, history, frame: pd.DataFrame, x: str) -> None:
-    """Put a tick on the x axis wherever the network changed."""
+    """Put a pin on the x axis wherever the network changed."""
     for step in sorted({change["step"] for change in getattr(history, "changes", ())}):
         place = np.interp(step, [0, *frame["step"]], [0, *frame["epoch"]]) if x == "epoch" else step
-        ax.axvline(place, ymax=0.06, color=INK, linewidth=2, gid="change")
+        ax.axvline(place, ymax=0.07, color=INK, linewidth=1.2, gid="change")
+        ax.plot(place, 0.07, marker="o", markersize=5, color=INK, transform=ax.get_xaxis_transform())
 
 
 def _default_x(frame: pd.DataFrame) -> str:
@@ -150,7 +153,7 @@ def _draw_band(ax: Axes, frame: pd.DataFrame, columns: list[str], x: str) -> lis
         spread = column_of(frame, column).groupby(x)[column].agg(["min", "max"])
         ax.fill_between(spread.index, spread["min"], spread["max"], color=INK, alpha=0.3, linewidth=0, gid="band")
     seeds = frame["run"].nunique()
-    return [((spread["min"].iloc[-1] + spread["max"].iloc[-1]) / 2, f"{seeds} recorded\nrun" + "s" * (seeds > 1), INK)]
+    return [((spread["min"].iloc[-1] + spread["max"].iloc[-1]) / 2, f"{seeds} recorded", INK)]
 
 
 def _dress(ax: Axes, columns: list[str], x: str) -> None:
@@ -158,7 +161,9 @@ def _dress(ax: Axes, columns: list[str], x: str) -> None:
     if measures == {"accuracy"}:
         ax.yaxis.set_major_formatter(PercentFormatter(1))
     if len(measures) == 1:
-        ax.set_title(columns[0].replace("_", " ") if len(columns) == 1 else measures.pop())
+        ax.set_title(
+            " ".join(_NAMES.get(word, word) for word in columns[0].split("_")) if len(columns) == 1 else measures.pop()
+        )
     _whole(ax, x)
 
 
@@ -170,8 +175,7 @@ def _whole(ax: Axes, x: str) -> None:
 def _words(column: str, columns: list[str]) -> str:
     kind, _, measure = column.partition("_")
     same = len({name.split("_")[-1] for name in columns}) == 1
-    names = {"train": "training", "val": "validation"}
-    return names.get(kind, kind) if same and measure else column.replace("_", " ")
+    return _NAMES.get(kind, kind) if same and measure else column.replace("_", " ")
 
 
 def _t95(count: int) -> float:

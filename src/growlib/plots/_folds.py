@@ -71,7 +71,7 @@ def folds(frames, data) -> Scrubber:
         ValueError: no snapshot, or data that are not points of the plane.
     """
     points, labels = (data.train.images, data.train.labels) if hasattr(data, "train") else data
-    points, labels = np.asarray(points, dtype=float), np.asarray(labels)
+    points, labels = _array(points).astype(float), _array(labels)
     if points.ndim != 2 or points.shape[1] != 2:
         raise ValueError(f"folds are drawn on the plane: the data have shape {points.shape}, not (N, 2)")
     runs = frames if isinstance(frames, dict) else {"": frames}
@@ -89,6 +89,10 @@ def folds(frames, data) -> Scrubber:
         alts = [f"The plane of the data, folded along one line for each hidden unit: {text}" for text in told]
         arms[name] = arm(pictures, told, alts, name)
     return Scrubber(arms, _shell(plane, points, labels), _key(colors))
+
+
+def _array(values) -> np.ndarray:
+    return np.asarray(values.detach().cpu() if isinstance(values, torch.Tensor) else values)
 
 
 class _Plane:
@@ -201,7 +205,7 @@ def _shell(plane: _Plane, points: np.ndarray, labels: np.ndarray) -> str:
         path = "".join(f"M{x} {y}{shapes[kind]}" for x, y in places)
         drawn.append(f'<path d="{path}" {looks[kind]} stroke="currentColor" stroke-width="2.5" opacity=".8"/>')
     return (
-        f'<svg viewBox="0 0 {_SIDE} {_SIDE}"><g class="slot" fill="none" stroke-width="6">$frame</g>{"".join(drawn)}'
+        f'<svg viewBox="0 0 {_SIDE} {_SIDE}"><g class="slot" fill="none" stroke-width="5">$frame</g>{"".join(drawn)}'
         f'<rect width="{_SIDE}" height="{_SIDE}" fill="none" stroke="{INK}" stroke-width="3"/></svg>'
     )
 

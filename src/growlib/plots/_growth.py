@@ -7,9 +7,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from growlib.plots._curves import frame_of
+from growlib.plots._curves import column_of, frame_of
 from growlib.plots._style import INK, PALETTE, generations, label_ends, shades
 
 _PINS = ("o", "s", "D", "^")
@@ -30,20 +30,23 @@ def growth(history) -> list[Axes]:
     Raises:
         ValueError: no record at all, or records without widths.
     """
-    frame = frame_of(history)
-    if "widths" not in frame:
-        raise ValueError(f"growth needs the column 'widths': the history records {', '.join(frame)}")
-    layers, end = list(frame["widths"].iloc[-1]), frame["step"].iloc[-1]
+    frame = column_of(frame_of(history), "widths")
+    layers = list(frame["widths"].iloc[-1])
     heights = [2.0 if len(layers) == 1 else 1.5] * len(layers) + [1.3]
-    _, panels = plt.subplots(len(heights), 1, sharex=True, height_ratios=heights, figsize=(6, 0.8 + 1.2 * sum(heights)))
+    _, panels = plt.subplots(
+        len(heights), 1, sharex=True, height_ratios=heights, figsize=(5.6, 0.8 + 1.2 * sum(heights))
+    )
     changes = [change for change in history.changes if change["before"] != change["after"]]
+    # Room on the right for what grew after the last step.
+    last = max([frame["step"].iloc[-1], *(change["step"] for change in changes)])
+    end = last * 1.03 if any(change["step"] == last for change in changes) else last
     pins = _pins(changes)
     for panel, layer in zip(panels, layers, strict=False):
         own = [change for change in changes if change["layer"] == layer]
         widths = [own[0]["before"] if own else frame["widths"].iloc[0][layer], *(change["after"] for change in own)]
         _rings(panel, widths, [0, *(change["step"] for change in own), end])
         _stick(panel, own, widths, pins)
-        panel.set_title(f"{layer}: {widths[0]} units" + f", in the end {widths[-1]}" * bool(own))
+        panel.set_title(f"{layer}: {widths[0]}{f' to {widths[-1]}' * bool(own)} units")
     _key(panels[0], changes, pins)
     _loss(panels[-1], history, frame, changes)
     panels[-1].set_xlim(0, end)
@@ -60,7 +63,7 @@ def _rings(ax: Axes, widths: list[int], steps: list[int]) -> None:
     for number, color in enumerate(shades(sizes.shape[1])):
         thick = np.repeat(sizes[:, number], 2)
         low = tops[:, number] - thick
-        high = np.maximum(low, tops[:, number] - np.minimum(gap, thick / 4))
+        high = np.maximum(low, tops[:, number] - np.minimum(gap, thick / 6))
         ax.fill_between(x, low, high, where=thick > 0, color=color, linewidth=0, gid=f"generation {number}")
     ax.set_ylim(0, max(widths) * 1.22)
     ax.yaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
@@ -81,7 +84,7 @@ def _stick(ax: Axes, changes: list[dict], widths: list[int], pins: dict[str, str
     for change in changes:
         foot = max(change["before"], change["after"])
         head = foot + 0.09 * max(widths)
-        ax.plot([change["step"]] * 2, [0, head], color=INK, linewidth=1, zorder=3)
+        ax.plot([change["step"]] * 2, [foot, head], color=INK, linewidth=1.2)
         shrinks = change["after"] < change["before"]
         face = "none" if shrinks else INK
         ax.plot(
@@ -97,27 +100,32 @@ def _key(ax: Axes, changes: list[dict], pins: dict[str, str]) -> None:
         text = f"{alike[0]['kind']}: {alike[0]['cause']}" + f" (and {len(alike) - 1} more)" * (len(alike) > 1)
         face = "none" if alike[0]["after"] < alike[0]["before"] else INK
         handles.append(
-            Line2D([], [], linestyle="", marker=marker, color=INK, markerfacecolor=face, label=textwrap.fill(text, 62))
+            Line2D([], [], linestyle="", marker=marker, color=INK, markerfacecolor=face, label=textwrap.fill(text, 58))
         )
     if handles:
         ax.figure.legend(handles=handles, loc="outside lower left", fontsize="small", handletextpad=0.1, borderpad=0)
 
 
 def _loss(ax: Axes, history, frame, changes: list[dict]) -> None:
-    ends, tallest = [], 0.0
+    ends = []
     losses = np.asarray(getattr(history, "losses", ()), dtype=float)
     if len(losses):
         window = max(1, len(losses) // 150)
         smooth = np.convolve(losses, np.ones(window) / window, mode="valid")
         ax.plot(np.arange(window, len(losses) + 1), smooth, color=INK, linewidth=1.2, gid="batches")
         ends.append((smooth[-1], "batches", INK))
-        tallest = np.quantile(smooth, 0.97)
     column = "val_loss" if "val_loss" in frame and frame["val_loss"].notna().any() else "train_loss"
-    ax.plot(frame["step"], frame[column], color=PALETTE["blue"], marker="o", markersize=4 if len(frame) < 40 else 0)
-    ends.append((frame[column].iloc[-1], "validation" if column == "val_loss" else "training", PALETTE["blue"]))
+    points = column_of(frame, column)
+    ax.plot(points["step"], points[column], color=PALETTE["blue"], marker="o", markersize=4 * (len(points) < 40))
+    ends.append((points[column].iloc[-1], "validation" if column == "val_loss" else "training", PALETTE["blue"]))
     for step in {change["step"] for change in changes}:
         ax.axvline(step, color=INK, linewidth=1, alpha=0.5)
-    ax.set_ylim(0, max(tallest, frame[column].max()) * 1.1 or 1)
+    if min([*losses, *points[column]]) > 0:
+        ax.set_yscale("log")
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.yaxis.set_minor_locator(NullLocator())
+    ax.grid(axis="x", visible=False)
     ax.set_title("loss")
     ax.set_xlabel("step")
     label_ends(ax, ends)

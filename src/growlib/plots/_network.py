@@ -1,7 +1,7 @@
 """A network diagram whose units appear as they are born: dots for units, one frame a change."""
 
 import html
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from growlib.plots._style import INK, generations, shades
 
 _WIDE, _HIGH = 420, 300
 _TALL = 236  # of the height, what the dots may take
-_MOST_DOTS, _MOST_LINES = 16, 420  # beyond: inputs and outputs are a bar, connections a band
+_MOST_DOTS, _MOST_LINES = 16, 200  # beyond: inputs and outputs are a bar, connections a band
 
 
 def network(history, inputs: int | None = None, outputs: int | None = None) -> Scrubber:
@@ -33,9 +33,8 @@ def network(history, inputs: int | None = None, outputs: int | None = None) -> S
     lives = [generations([widths[layer] for widths in frames]) for layer in range(len(frames[0]))]
     columns = [_Column(life, place, len(lives)) for place, life in enumerate(lives)]
     drawings = [_frame(columns, names, number) for number in range(len(frames))]
-    alts = [
-        f"Network diagram, {label}: layers of {', '.join(map(str, w))}" for label, w in zip(labels, frames, strict=True)
-    ]
+    counts = [", ".join(str(width) for width in widths if width) for widths in frames]
+    alts = [f"Network diagram, {label}: layers of {count} units" for label, count in zip(labels, counts, strict=True)]
     shell = f'<svg viewBox="0 0 {_WIDE} {_HIGH}" font-size="14" text-anchor="middle" fill="currentColor" class="slot">'
     return Scrubber({"": arm(drawings, labels, alts)}, shell + "$frame</svg>")
 
@@ -53,10 +52,12 @@ def _life(history, inputs, outputs) -> tuple[list[str], list[list[int]], list[st
     for change in reversed(history.changes):
         now[change["layer"]] = change["before"]
     frames, labels = [list(now.values())], ["at the start"]
-    for change in history.changes:
-        now[change["layer"]] = change["after"]
-        text = f"step {change['step']}, {change['kind']} {change['layer']} to {change['after']}: {change['cause']}"
-        frames, labels = [*frames, list(now.values())], [*labels, text]
+    for step, together in groupby(history.changes, key=lambda change: change["step"]):
+        together = list(together)
+        now |= {change["layer"]: change["after"] for change in together}
+        whats = ", ".join(f"{change['kind']} {change['layer']} to {change['after']}" for change in together)
+        causes = "; ".join(dict.fromkeys(str(change["cause"]) for change in together))
+        frames, labels = [*frames, list(now.values())], [*labels, f"step {step}, {whats}: {causes}"]
     return ["inputs", *names, "outputs"], [[inputs or 0, *widths, outputs or 0] for widths in frames], labels
 
 
@@ -81,8 +82,9 @@ class _Column:
         self.pitch = _TALL / rows
         columns = max(1, -(-self.most // rows))
         height = min(rows, self.most)
-        # From the middle outwards, so that a column stays centred while it grows.
-        order = sorted(range(height), key=lambda row: abs(row - (height - 1) / 2))
+        order = range(height)
+        if columns == 1:  # from the middle outwards, so that the column stays centred while it grows
+            order = sorted(order, key=lambda row: abs(row - (height - 1) / 2))
         x = self.x + (np.arange(columns) - (columns - 1) / 2) * self.pitch
         y = _TALL / 2 + 8 + (np.array(order) - (height - 1) / 2) * self.pitch
         return np.array([(across, down) for across in x for down in y][: self.most]).reshape(-1, 2)  # (units, 2)
@@ -113,12 +115,12 @@ def _units(column: _Column, number: int) -> str:
     newest = len(ends) - 1 if number and len(ends) > len(column.life[number - 1]) else None
     parts = []
     for generation, (start, end) in enumerate(pairwise([0, *ends])):
+        if start == end:
+            continue
         path = "".join(f"M{x:.4g} {y:.4g}h0" for x, y in column.dots[start:end])
         size = column.radius * (2.7 if generation == newest else 2)
-        parts.append(
-            f'<path d="{path}" stroke="{column.colors[generation]}" stroke-width="{size:.3g}" stroke-linecap="round"/>'
-        )
-    return "".join(parts)
+        parts.append(f'<path d="{path}" stroke="{column.colors[generation]}" stroke-width="{size:.3g}"/>')
+    return f'<g stroke-linecap="round">{"".join(parts)}</g>'
 
 
 def _connections(left: _Column, right: _Column, number: int) -> str:

@@ -31,7 +31,7 @@ def confusion(labels, predictions, classes) -> Axes:
     count, few = len(classes), len(classes) <= 20
     matrix = np.bincount(labels * count + predictions, minlength=count**2).reshape(count, count)
     wrong = matrix * ~np.eye(count, dtype=bool)
-    ax = plt.figure(figsize=(6, 5.6)).add_subplot()
+    ax = plt.figure(figsize=(5.6, 5.3)).add_subplot()
     # The colours leave out the middle: there neither grey nor white figures could be read on both kinds of page.
     faint = [to_rgba(_BAD, alpha) for alpha in np.linspace(0.06, 0.18, 40)]
     solid = [to_rgba(_BAD, alpha) for alpha in np.linspace(0.86, 1, 60)]
@@ -79,7 +79,7 @@ def predictions(images, labels, predictions, classes, count: int = 12) -> list[A
     count = min(count, len(images))
     columns = min(count, 4 if max(map(len, map(str, classes))) > 6 else 6)
     rows = -(-count // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(6, 0.1 + rows * (6 / columns + 0.42)), squeeze=False)
+    figure, axes = plt.subplots(rows, columns, figsize=(5.6, 0.1 + rows * (5.6 / columns + 0.42)), squeeze=False)
     for ax in axes.flat:
         ax.set_axis_off()
     for ax, image, label, guess in zip(axes.flat, images[:count], labels, guesses, strict=False):

@@ -30,7 +30,7 @@ def style() -> None:
     plt.rcParams.update(
         {
             "figure.facecolor": "none",
-            "figure.figsize": (6, 3.6),
+            "figure.figsize": (5.6, 3.4),
             "figure.dpi": 110,
             "figure.constrained_layout.use": True,
             "savefig.facecolor": "none",
@@ -90,7 +90,7 @@ def generations(widths: list[int]) -> list[list[float]]:
         if after > before:
             life.append([*sizes, float(after - before)])
         else:
-            life.append([size * after / before for size in sizes])
+            life.append([size * (after / before if before else 1) for size in sizes])
     return life
 
 
@@ -101,6 +101,8 @@ def label_ends(axes, ends: list[tuple[float, str, str]]) -> None:
         axes: where the lines are.
         ends: (last value, text, colour) of every line.
     """
+    if not ends:
+        return
     low, high = axes.transData.transform([(0, y) for y in axes.get_ylim()])[:, 1]
     pixels = [axes.transData.transform((0, value))[1] for value, _, _ in ends]
     wanted = np.clip((np.array(pixels) - low) / (high - low), 0, 1)

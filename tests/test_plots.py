@@ -1,0 +1,385 @@
+import json
+import os
+import re
+import shutil
+import subprocess
+from types import SimpleNamespace
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from growlib import plots
+from growlib.plots._style import generations, shades, spread
+
+matplotlib.use("Agg")
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    plt.close("all")
+
+
+def a_history(epochs=4, steps=10, start=8, by=4, layers=("hidden1",), seed=0, grow=True):
+    """A run that widens every layer after every epoch, as plain values."""
+    noise = np.random.default_rng(seed)
+    widths, records, changes = dict.fromkeys(layers, start), [], []
+    for epoch in range(1, epochs + 1):
+        record = {"step": epoch * steps, "epoch": epoch, "train_loss": 1 / epoch, "val_loss": 1.1 / epoch}
+        record |= {"val_accuracy": 1 - 0.5 / epoch + 0.01 * noise.random(), "seconds": 2.0 * epoch}
+        records.append(record | {"widths": dict(widths)})
+        for layer in layers if grow else ():
+            change = {"kind": "widen", "step": epoch * steps, "layer": layer, "before": widths[layer], "epoch": epoch}
+            widths[layer] += by
+            changes.append(change | {"after": widths[layer], "cause": f"every 1 epoch: epoch {epoch}"})
+    return SimpleNamespace(records=records, changes=changes, losses=list(1 / np.arange(1, epochs * steps + 1)))
+
+
+def places(ax, gid):
+    return [line.get_xdata()[0] for line in ax.lines if line.get_gid() == gid]
+
+
+def line_of(ax, color):
+    return next(line for line in ax.lines if line.get_color() == color and len(line.get_xdata()) > 1)
+
+
+# Curves and comparisons
+
+
+def test_curves_hold_the_columns_and_the_changes():
+    history = a_history()
+    ax = plots.curves(history)
+    assert line_of(ax, plots.PALETTE["blue"]).get_ydata().tolist() == [
+        record["train_loss"] for record in history.records
+    ]
+    assert line_of(ax, plots.PALETTE["orange"]).get_ydata().tolist() == [
+        record["val_loss"] for record in history.records
+    ]
+    assert places(ax, "change") == [1, 2, 3, 4]
+    assert places(plots.curves(history, x="step"), "change") == [10, 20, 30, 40]
+
+
+def test_a_change_inside_an_epoch_lies_between_the_epochs():
+    history = a_history(epochs=2, grow=False)
+    history.changes = [{"step": 15}]
+    assert places(plots.curves(history), "change") == [1.5]
+
+
+def test_epochs_that_start_anew_with_a_task_are_drawn_over_steps():
+    history = a_history(grow=False)
+    history.records = [record | {"epoch": 1 + number % 2} for number, record in enumerate(history.records)]
+    assert plots.curves(history).get_xlabel() == "step"
+
+
+@pytest.mark.parametrize("as_frame", [False, True])
+def test_the_band_is_the_range_of_the_seeds(as_frame):
+    runs = [a_history(seed=seed).records for seed in range(5)]
+    band = pd.concat([pd.DataFrame(run).assign(seed=seed) for seed, run in enumerate(runs)]) if as_frame else runs
+    ax = plots.curves(a_history(), "val_accuracy", band=band)
+    (area,) = [part for part in ax.collections if part.get_gid() == "band"]
+    heights = area.get_paths()[0].vertices
+    last = [run[-1]["val_accuracy"] for run in runs]
+    drawn = heights[heights[:, 0] == 4][:, 1]
+    assert drawn.min() == pytest.approx(min(last)) and drawn.max() == pytest.approx(max(last))
+    assert "5 recorded" in [text.get_text() for text in ax.texts]
+
+
+def test_compare_draws_means_and_95_percent_intervals():
+    runs = [a_history(seed=seed).records for seed in range(5)]
+    ax = plots.compare({"growing": runs, "one seed": runs[:1]}, "val_accuracy")
+    last = np.array([run[-1]["val_accuracy"] for run in runs])
+    assert line_of(ax, plots.PALETTE["blue"]).get_ydata()[-1] == pytest.approx(last.mean())
+    heights = ax.collections[0].get_paths()[0].vertices
+    half = np.ptp(heights[heights[:, 0] == 4][:, 1]) / 2
+    assert half == pytest.approx(2.776 * last.std(ddof=1) / 5**0.5)
+    assert {text.get_text() for text in ax.texts} == {"growing", "one seed"}
+
+
+def test_resources_show_seconds_per_epoch_and_recorded_memory():
+    history = a_history()
+    (time,) = plots.resources(history)
+    assert line_of(time, plots.PALETTE["blue"]).get_ydata().tolist() == [2.0] * 4
+    history.records = [record | {"memory_mb": 100 + record["epoch"]} for record in history.records]
+    _, memory = plots.resources(history)
+    assert line_of(memory, plots.PALETTE["blue"]).get_ydata().tolist() == [101, 102, 103, 104]
+
+
+# Growth rings
+
+
+def test_growth_stacks_one_ribbon_a_generation():
+    rings, loss = plots.growth(a_history())
+    ribbons = [area for area in rings.collections if str(area.get_gid()).startswith("generation")]
+    assert len(ribbons) == 5
+    start, first_birth = (ribbon.get_paths()[0].vertices for ribbon in ribbons[:2])
+    assert start[:, 1].min() == 0 and 7.5 < start[:, 1].max() <= 8 and start[:, 0].min() == 0
+    assert first_birth[:, 0].min() == 10 and first_birth[:, 1].min() == 8 and 11.5 < first_birth[:, 1].max() <= 12
+    assert places(rings, "pin") == [10, 20, 30, 40]
+    assert rings.get_title(loc="left") == "hidden1: 8 to 24 units"
+    key = rings.figure.legends[0].get_texts()
+    assert [text.get_text() for text in key] == ["widen: every 1 epoch: epoch 1 (and 3 more)"]
+    assert loss.get_xlim() == rings.get_xlim() and loss.get_xlim()[1] > 40
+
+
+def test_growth_has_a_panel_a_layer_and_tells_causes_apart():
+    history = a_history(layers=("hidden1", "hidden2"))
+    history.changes.append(
+        history.changes[-1] | {"kind": "prune", "before": 24, "after": 20, "cause": "too many units"}
+    )
+    first, second, _ = plots.growth(history)
+    assert len(first.figure.legends[0].get_texts()) == 2
+    markers = {line.get_marker() for line in second.lines if line.get_gid() == "pin"}
+    assert markers == {"o", "s"}
+
+
+@pytest.mark.parametrize("history", [a_history(grow=False), a_history(epochs=1), a_history(epochs=1, grow=False)])
+def test_a_constant_or_short_history_is_drawn(history):
+    for draw in (plots.curves, plots.growth, plots.resources, plots.network):
+        draw(history)
+    plt.gcf().canvas.draw()
+
+
+@given(st.lists(st.integers(1, 600), min_size=1, max_size=12))
+def test_generations_add_up_to_the_width(widths):
+    life = generations(widths)
+    assert [sum(sizes) for sizes in life] == pytest.approx(widths)
+    assert len(life[-1]) == 1 + sum(after > before for before, after in zip(widths, widths[1:], strict=False))
+
+
+def test_a_prune_shrinks_all_generations_by_the_same_share():
+    assert generations([8, 12, 9]) == [[8], [8, 4], [6, 3]]
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=6), st.floats(0.01, 0.2))
+def test_labels_keep_their_distance_and_their_order(wanted, gap):
+    placed = spread(np.array(wanted), gap)
+    assert (np.diff(np.sort(placed)) >= gap - 1e-9).all()
+    assert (np.argsort(placed) == np.argsort(wanted, kind="stable")).all()
+
+
+# Confusion matrix and samples
+
+
+def test_confusion_counts_and_only_large_errors_are_loud():
+    labels, guesses = [0] * 50 + [1] * 30 + [2] * 20, [0] * 49 + [2] + [1] * 20 + [2] * 10 + [2] * 20
+    ax = plots.confusion(torch.tensor(labels), np.array(guesses), ["a", "b", "c"])
+    told = {(int(text.get_position()[1]), int(text.get_position()[0])): text for text in ax.texts}
+    assert {cell: int(text.get_text()) for cell, text in told.items()} == {
+        (0, 0): 49,
+        (0, 2): 1,
+        (1, 1): 20,
+        (1, 2): 10,
+        (2, 2): 20,
+    }
+    assert [cell for cell, text in told.items() if text.get_color() == "white"] == [(1, 2)]
+    assert ax.get_title(loc="left") == "11 errors in 100 examples"
+
+
+def test_confusion_without_an_error_and_with_a_hundred_classes():
+    plots.confusion([0, 1], [0, 1], ["a", "b"]).figure.canvas.draw()
+    assert not plots.confusion(np.arange(100), np.arange(100)[::-1], list(map(str, range(100)))).texts
+
+
+@pytest.mark.parametrize("shape", [(3, 1, 8, 8), (3, 3, 8, 8), (3, 8, 8), (3, 8, 8, 3)])
+def test_predictions_mark_errors_by_more_than_colour(shape):
+    axes = plots.predictions(np.zeros(shape, np.uint8), [0, 1, 1], [0, 1, 0], ["cat", "dog"])
+    assert [ax.get_xlabel() for ax in axes] == ["✓ cat", "✓ dog", "✗ cat\nis dog"]
+    assert axes[2].spines["top"].get_linewidth() > axes[1].spines["top"].get_linewidth()
+    axes[0].figure.canvas.draw()
+
+
+# The slider
+
+
+def arms_in(page):
+    return json.loads(re.search(r"arms = (\[.*\]);\n", page)[1])
+
+
+def test_the_scrubber_holds_everything_and_asks_for_nothing():
+    figure = plots.curves(a_history()).figure
+    page = plots.scrubber(
+        ["<b>one</b>", "<i></script></i>", figure], ["1st", "2nd & <b>", "3rd"], "three 'things'"
+    )._repr_html_()
+    (arm,) = arms_in(page)
+    assert arm["frames"][:2] == ["<b>one</b>", "<i></script></i>"] and "data:image/png" in arm["frames"][2]
+    assert arm["labels"] == ["1st", "2nd & <b>", "3rd"]
+    assert page.count("</script>") == 1 and not re.search(r"https?://|src=\"//", page)
+    assert 'aria-label="three &#x27;things&#x27;"' in page
+    assert not plt.fignum_exists(figure.number)
+
+
+def test_one_scrubber_shown_twice_has_two_ids():
+    shown = plots.scrubber(["a"], ["a"], "a")
+    ids = re.findall(r' id="([^"]+)"', shown._repr_html_() + shown._repr_html_())
+    assert len(ids) == 2 == len(set(ids))
+
+
+def in_chromium(tmp_path, body):
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("chromium is not installed")
+    (tmp_path / "page.html").write_text(f"<!doctype html><meta charset=utf-8><body>{body}", encoding="utf-8")
+    options = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    options += (
+        f"--disable-component-update --disable-sync --virtual-time-budget=20000 --user-data-dir={tmp_path / 'user'}"
+    )
+    command = [chromium, *options.split(), "--dump-dom", (tmp_path / "page.html").as_uri()]
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=120, env=os.environ | {"HOME": str(tmp_path)}
+    ).stdout
+
+
+@pytest.mark.slow
+def test_the_slider_play_and_choice_work_in_a_browser(tmp_path):
+    frames = {"left": ["<b>L0</b>", "<b>L1</b>", "<b>L2</b>"], "right": ["<b>R0</b>", "<b>R1</b>"]}
+    labels = {"left": ["l0", "l1", "l2"], "right": ["r0", "r1"]}
+    shown = plots.scrubber(frames, labels, {"left": ["a0", "a1", "a2"], "right": "r"})
+    script = """<pre id="log"></pre><script>
+      const roots = document.querySelectorAll(".growlib-scrubber"), root = roots[0];
+      const see = () => [".slot", "output"].map((part) => root.querySelector(part).textContent)
+        .concat(root.querySelector("[role=img]").getAttribute("aria-label")).join();
+      const told = [see()], slider = root.querySelector("input[type=range]");
+      const move = (at) => { slider.value = at; slider.dispatchEvent(new Event("input")); told.push(see()); };
+      move(0); move(1);
+      const right = root.querySelector("input[value=right]");
+      right.checked = true; right.dispatchEvent(new Event("change")); told.push(see());
+      move(0);
+      root.querySelector("button").click();
+      setTimeout(() => {
+        told.push(see(), root.querySelector("button").getAttribute("aria-label"));
+        told.push(roots[1].querySelector(".slot").textContent);
+        document.getElementById("log").textContent = told.join(";");
+      }, 8000);
+    </script>"""
+    page = in_chromium(tmp_path, shown._repr_html_() + shown._repr_html_() + script)
+    told = re.search(r'<pre id="log">(.*?)</pre>', page)[1].split(";")
+    assert told == ["L2,l2,a2", "L0,l0,a0", "L1,l1,a1", "R1,r1,r", "R0,r0,r", "R1,r1,r", "Play", "L2"]
+
+
+# Network and folds
+
+
+def test_the_network_shows_every_unit_of_every_layer():
+    page = plots.network([[2, 3, 2], [2, 5, 2]])._repr_html_()
+    (arm,) = arms_in(page)
+    assert [frame.count("h0") for frame in arm["frames"]] == [7, 9]
+    assert arm["labels"] == ["2 - 3 - 2", "2 - 5 - 2"]
+    assert "2, 5, 2 units" in arm["alts"][1]
+
+
+def test_the_network_of_a_history_has_a_frame_a_change_and_is_small():
+    history = a_history(epochs=30, start=64, by=8, layers=("hidden1", "hidden2"))
+    page = plots.network(history, inputs=784, outputs=10)._repr_html_()
+    (arm,) = arms_in(page)
+    assert len(arm["frames"]) == 31 and len(page) < 300_000
+    assert arm["labels"][0] == "at the start"
+    assert arm["labels"][1] == "step 10, widen hidden1 to 72, widen hidden2 to 72: every 1 epoch: epoch 1"
+    assert ">304</text>" in arm["frames"][-1] and ">784</text>" in arm["frames"][0]
+
+
+def spirals(n=100):
+    turn = torch.linspace(0.5, 8, n)
+    arm = torch.stack([turn * turn.cos(), turn * turn.sin()], dim=1) / 8
+    return torch.cat([arm, -arm]), torch.arange(2).repeat_interleave(n)
+
+
+def a_net(units, classes=2, seed=0):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(2, units), nn.ReLU(), nn.Linear(units, classes))
+
+
+def test_a_snapshot_keeps_the_moment():
+    model, (points, _) = a_net(3), spirals()
+    kept = plots.snapshot(model, "before")
+    before = model(points).softmax(1).detach().numpy()
+    with torch.no_grad():
+        model[0].weight.add_(1)
+    np.testing.assert_allclose(kept["regions"](points.numpy()), before, atol=1e-6)
+    assert not np.allclose(kept["weight"], model[0].weight.detach())
+
+
+def test_folds_draw_each_unit_where_its_input_is_zero():
+    points, labels = np.array([[-1.0, -1.0], [1.0, 1.0]]), np.array([0, 1])
+    regions = lambda at: np.stack([at[:, 0] < 0.5, at[:, 0] >= 0.5], axis=1).astype(float)  # noqa: E731
+    frame = {"weight": np.array([[2.0, 0.0], [1.0, 0.0]]), "bias": np.array([-1.0, -9.0]), "regions": regions}
+    (arm,) = plots.folds([frame], (points, labels)).arms.values()
+    lines = re.findall(r"M(\d+) (\d+)L(\d+) (\d+)M\d+ \d+l(-?\d+)", arm["frames"][0])
+    # x = 0.5 of a square from -1.12 to 1.12; the second unit's line misses the square; the tick points right.
+    assert lines == [("723", "1000", "723", "0", "22")]
+    assert arm["labels"] == ["2 units · 100 % right"]
+
+
+def test_folds_colour_units_by_birth_and_dot_those_that_nothing_hears():
+    small, wide = a_net(3), a_net(5)
+    with torch.no_grad():
+        wide[0].bias.zero_()  # all lines cross the middle
+        wide[2].weight[:, 3:] = 0
+    shown = plots.folds({"kept": [plots.snapshot(small, "start"), plots.snapshot(wide, "grown")]}, spirals())
+    start, grown = shown.arms["kept"]["frames"]
+    assert grown.count("stroke-dasharray") == 2 and "stroke-dasharray" not in start
+    assert plots.PALETTE["orange"] in grown and plots.PALETTE["orange"] not in start
+    assert shown.arms["kept"]["labels"][1].startswith("grown · 5 units · ")
+    told = plots.snapshot(wide, born=[0, 0, 7, 7, 9])
+    assert set(re.findall(r'stroke="(#[^"]+)" opacity', plots.folds([told], spirals()).arms[""]["frames"][0])) <= set(
+        shades(3)
+    )
+
+
+def test_folds_of_many_frames_and_three_classes_stay_small():
+    snapshots = [plots.snapshot(a_net(24, classes=3, seed=seed)) for seed in range(40)]
+    points, labels = spirals()
+    data = SimpleNamespace(train=SimpleNamespace(images=points, labels=labels))
+    page = plots.folds({"naive": snapshots[:20], "zero_out": snapshots[20:]}, data)._repr_html_()
+    assert len(page) < 300_000 and [len(arm["frames"]) for arm in arms_in(page)] == [20, 20]
+    assert 'type="radio"' in page and not re.search("https?://", page)
+
+
+# Style and errors
+
+
+def luminance(color):
+    channels = [int(color[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return np.dot(linear, [0.2126, 0.7152, 0.0722])
+
+
+@pytest.mark.parametrize("background", ["#ffffff", "#14181e"])
+def test_every_colour_reads_on_white_and_on_dark(background):
+    for name, color in plots.PALETTE.items():
+        low, high = sorted([luminance(color), luminance(background)])
+        assert (high + 0.05) / (low + 0.05) >= (3.8 if name == "ink" else 3.0), name
+
+
+@given(st.integers(1, 120))
+def test_every_generation_has_a_colour_of_its_own(count):
+    assert len(set(shades(count))) == count == len(shades(count))
+
+
+WRONG = {
+    "no column 'val_los'": lambda: plots.curves(a_history(), ["val_los"]),
+    "no record yet": lambda: plots.growth(SimpleNamespace(records=[], changes=[], losses=[])),
+    "'widths'": lambda: plots.growth(SimpleNamespace(records=[{"step": 1, "epoch": 1}], changes=[], losses=[])),
+    "arms is empty": lambda: plots.compare({}),
+    "3 labels, but 2 predictions": lambda: plots.confusion([0, 1, 1], [0, 1], ["a", "b"]),
+    "label 5 is no class: there are 2 classes": lambda: plots.confusion([5], [0], ["a", "b"]),
+    "1 images, 2 labels": lambda: plots.predictions(np.zeros((1, 8, 8)), [0, 1], [0, 1], ["a", "b"]),
+    "2 frames, 1 labels": lambda: plots.scrubber(["a", "b"], ["a"], "alt"),
+    "not int": lambda: plots.scrubber([3], ["a"], "alt"),
+    "every frame": lambda: plots.network([[2, 3, 2], [2, 3]]),
+    r"the first weight matrix here is \(4, 3\)": lambda: plots.snapshot(nn.Linear(3, 4)),
+    r"shape \(4, 3\), not \(N, 2\)": lambda: plots.folds([{}], (np.zeros((4, 3)), np.zeros(4))),
+    "no snapshot to draw for 'naive'": lambda: plots.folds({"naive": []}, spirals()),
+}
+
+
+@pytest.mark.parametrize("message", WRONG)
+def test_wrong_input_gives_an_error_with_the_values(message):
+    with pytest.raises(ValueError, match=message):
+        WRONG[message]()
