@@ -1,0 +1,92 @@
+"""Checkpoint files: whole or not at all, of the right kind, and running no code."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from growlib import MLP, ConvNet, Prune, Trainer, Widen, every, load
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load("digits")
+
+
+def growing():
+    return [Widen(by=2, when=every(1, "epoch")), Prune(by=1, when=every(2, "epochs"))]
+
+
+def make(callbacks=()):
+    torch.manual_seed(0)
+    model = MLP(64, [8], 10)
+    return Trainer(model, torch.optim.AdamW(model.parameters(), lr=1e-2), callbacks, device="cpu")
+
+
+def test_a_checkpoint_of_another_kind_is_refused(digits, tmp_path):
+    trainer = make(growing())
+    trainer.fit(digits, epochs=1)
+    path = tmp_path / "run.pt"
+    trainer.save(path)
+    with pytest.raises(ValueError, match="pass the same"):
+        Trainer.load(path)
+    with pytest.raises(ValueError, match="holds a MLP, and the model is a ConvNet"):
+        Trainer.load(path, model=ConvNet((1, 8, 8), [2], [], 10), callbacks=growing())
+    with pytest.raises(ValueError, match="another MLP: only the file has .* only the model has .*hidden2"):
+        Trainer.load(path, model=MLP(64, [8, 8], 10), callbacks=growing())
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="not a whole checkpoint"):
+        Trainer.load(path, callbacks=growing())
+    with pytest.raises(FileNotFoundError, match="no checkpoint at"):
+        Trainer.load(tmp_path / "nothing.pt")
+
+
+def test_a_checkpoint_runs_no_code(tmp_path):
+    class Malice:
+        def __reduce__(self):
+            return os.system, (f"touch {tmp_path}/harm",)
+
+    torch.save({"format": 1, "model": Malice()}, tmp_path / "bad.pt")
+    with pytest.raises(ValueError, match="not a whole checkpoint"):
+        Trainer.load(tmp_path / "bad.pt")
+    assert not (tmp_path / "harm").exists()
+
+
+@pytest.mark.slow
+def test_a_kill_in_the_middle_of_a_write_leaves_the_checkpoint_before(tmp_path):
+    """A process writes checkpoints without pause and is killed; what lies there loads, every time."""
+    script = f"""
+import torch
+from growlib import MLP, Trainer
+torch.manual_seed(0)
+model = MLP(784, [512, 512], 10)
+trainer = Trainer(model, torch.optim.Adam(model.parameters()), device="cpu")
+print("ready", flush=True)
+while True:
+    trainer.save(r"{tmp_path}/last.pt")
+    print("saved", flush=True)
+"""
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    for _ in range(4):
+        process.stdout.readline()
+    process.kill()
+    process.wait()
+    assert Trainer.load(tmp_path / "last.pt", device="cpu").model.hidden[0].width == 512
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, monkeypatch, digits):
+    trainer = make()
+    trainer.save(tmp_path / "run.pt")
+    before = (tmp_path / "run.pt").read_bytes()
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="could not write the checkpoint .*No space left"):
+        trainer.save(tmp_path / "run.pt")
+    assert [file.name for file in tmp_path.iterdir()] == ["run.pt"]
+    assert (tmp_path / "run.pt").read_bytes() == before
