@@ -5,9 +5,10 @@ Run `python book/art.py` after a change; the SVG files in book/_static are commi
 
 from pathlib import Path
 
+from growlib.plots import PALETTE
+
 STATIC = Path(__file__).parent / "_static"
-INK = "#7b8794"
-GENERATIONS = ("#2f6fb5", "#e08a1e", "#1f9e89", "#c4417a", "#8a63c9", "#8c6d31")
+GENERATIONS = [PALETTE[name] for name in ("blue", "orange", "green", "magenta", "violet", "brown")]
 SECONDS_PER_GENERATION = 0.7
 
 
@@ -55,12 +56,12 @@ def network(width, height, inputs, outputs, column, step, radius, stroke, opacit
             + "".join(dot(point, radius, colour) for point in born)
             + "</g>"
         )
-    groups.append("<g>" + "".join(dot(point, radius * 1.15, INK) for point in left + right) + "</g>")
+    groups.append("<g>" + "".join(dot(point, radius * 1.15, PALETTE["ink"]) for point in left + right) + "</g>")
     return groups
 
 
 def birth_animation(generations):
-    """Return the style that lets the generations appear one after another, once, unless the reader prefers stillness."""
+    """Return the style that lets the generations appear one after another, unless the reader prefers stillness."""
     rules = "".join(
         f".g{generation}{{animation:birth 1s ease-out {generation * SECONDS_PER_GENERATION:.1f}s both}}"
         for generation in range(1, generations)
@@ -79,16 +80,24 @@ def svg(width, height, title, parts):
     )
 
 
-def main():
-    """Write the three pictures."""
+def pictures():
+    """Return the text of every SVG file by its name."""
     column = births(first=6, later=4, generations=6)
     cover = network(1200, 440, 7, 5, column, step=15.5, radius=5.6, stroke=1.1, opacity=0.5, margin=60)
     title = "A hidden layer grows from six neurons to twenty-six, each generation in its own colour"
-    (STATIC / "cover.svg").write_text(svg(1200, 440, title, [birth_animation(6), *cover]))
     logo = network(128, 96, 1, 1, births(1, 2, 4), step=13, radius=6, stroke=3.4, opacity=0.9, margin=11)
-    (STATIC / "logo.svg").write_text(svg(128, 96, "Networks That Grow", logo))
     icon = network(64, 64, 1, 1, births(1, 2, 3), step=13.5, radius=6, stroke=4, opacity=1, margin=7)
-    (STATIC / "favicon.svg").write_text(svg(64, 64, "Networks That Grow", icon))
+    return {
+        "cover.svg": svg(1200, 440, title, [birth_animation(6), *cover]),
+        "logo.svg": svg(128, 96, "Networks That Grow", logo),
+        "favicon.svg": svg(64, 64, "Networks That Grow", icon),
+    }
+
+
+def main():
+    """Write the pictures into book/_static."""
+    for name, text in pictures().items():
+        (STATIC / name).write_text(text)
 
 
 if __name__ == "__main__":
