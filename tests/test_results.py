@@ -170,6 +170,8 @@ def test_own_runs_come_before_those_that_growlib_came_with(tmp_path, monkeypatch
     assert [record["seed"] for record in results.read("02_growing_wider")] == [2]
     assert [record["seed"] for record in results.read("03_keeping_the_function")] == [1]
     assert results.chapters() == ["02_growing_wider", "03_keeping_the_function"]
+    monkeypatch.delenv("GROWLIB_RESULTS")
+    assert [record["seed"] for record in results.read("02_growing_wider")] == [1]
 
 
 def test_reading_what_is_not_there_lists_what_there_is(tmp_path):

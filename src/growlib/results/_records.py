@@ -232,8 +232,8 @@ def is_fraction(name: str) -> bool:
 def _write(path: Path, content: Mapping) -> None:
     # One line a key and one an epoch: short files whose changes are readable.
     parts = [f" {json.dumps(key)}: {json.dumps(part)}" for key, part in content.items() if key != "history"]
-    epochs = ",\n".join(f"  {json.dumps(epoch)}" for epoch in content["history"])
-    text = "{\n" + ",\n".join([*parts, f' "history": [\n{epochs}\n ]']) + "\n}\n"
+    epochs = ",".join(f"\n  {json.dumps(epoch)}" for epoch in content["history"])
+    text = "{\n" + ",\n".join([*parts, f' "history": [{epochs}]']) + "\n}\n"
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -255,7 +255,7 @@ def _roots(folder: str | Path | None) -> list[Path]:
     if folder:
         return [Path(folder)]
     own = os.environ.get("GROWLIB_RESULTS")
-    return [Path(own)] * bool(own) + [embedded() / "results"]
+    return [*([Path(own)] if own else []), embedded() / "results"]
 
 
 def _checkout() -> Path | None:

@@ -75,7 +75,8 @@ def table(
     for name in metrics:
         columns = _columns(arms, name)
         texts[name.replace("_", " ")] = {run: _text(name, list(numbers.values())) for run, numbers in columns.items()}
-    return pd.DataFrame(texts, index=list(arms)).rename_axis("run")
+    # Named after the columns, "run" stands in the corner; as the index's name it would take a row of its own.
+    return pd.DataFrame(texts, index=list(arms)).rename_axis(columns="run")
 
 
 def stamp(records: Iterable[Mapping]) -> str:
