@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from growlib.data import embedded
+from growlib.store import embedded
 from growlib.profiles import PROFILES
 
 FRACTIONS = {"accuracy", "precision", "recall", "f1"}  # a metric with one of these words in its name lies in [0, 1]
