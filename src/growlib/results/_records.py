@@ -12,8 +12,8 @@ from pathlib import Path
 
 import torch
 
-from growlib.store import embedded
 from growlib.profiles import PROFILES
+from growlib.store import embedded
 
 FRACTIONS = {"accuracy", "precision", "recall", "f1"}  # a metric with one of these words in its name lies in [0, 1]
 
