@@ -158,6 +158,24 @@ def test_over_the_ceiling_the_batch_shrinks_then_the_run_stops(digits, tmp_path,
         ResourceMonitor(ceiling=80)
 
 
+def test_the_ceiling_sees_the_activations_that_are_gone_after_the_step(digits, monkeypatch):
+    total = psutil.virtual_memory().total
+    held = {"bytes": 0.4 * total}
+    monkeypatch.setattr(module, "resident_bytes", lambda: held["bytes"])
+
+    class Activations(module.Callback):
+        def before_step(self, trainer):
+            held["bytes"] = (0.4 + 0.1 * trainer.batch_size / 32) * total
+
+        def after_backward(self, trainer):
+            held["bytes"] = 0.4 * total
+
+    trainer = make([Activations(), ResourceMonitor(ceiling=0.46, patience=1)], batch_size=32)
+    history = trainer.fit(digits, epochs=1)
+    assert (trainer.batch_size, trainer.stopped) == (16, None)
+    assert history.records[0]["memory_mb"] == pytest.approx(0.5 * total / 2**20)
+
+
 def test_shrinking_the_batch_does_not_change_the_gradients(digits):
     class Shrink(module.Callback):
         def after_step(self, trainer):

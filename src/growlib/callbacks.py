@@ -216,9 +216,9 @@ class EarlyStopping(Callback):
 
 
 class ResourceMonitor(Callback):
-    """Records memory after every epoch, and keeps it under a ceiling.
+    """Records the most memory held in every epoch, and keeps it under a ceiling.
 
-    Over the ceiling the batch is halved, at equal gradients (`accumulate` doubles); if it is still over when the batch
+    Memory is read after every forward pass, when the activations are alive. Over the ceiling the batch is halved, at equal gradients (`accumulate` doubles); if it is still over when the batch
     is down to 8, the run ends cleanly with a checkpoint.
 
     Args:
@@ -233,11 +233,22 @@ class ResourceMonitor(Callback):
         if ceiling is not None and not 0 < ceiling <= 1:
             raise ValueError(f"ceiling={ceiling} must be a share of the system's memory, above 0 and at most 1")
         self.ceiling, self.checkpoint, self.patience, self.wait = ceiling, Path(checkpoint), patience, 0
+        self.held = self.most = 0  # bytes, in this step and in this epoch
+
+    def before_epoch(self, trainer):
+        self.most = 0
+
+    def before_step(self, trainer):
+        self.held = 0
+
+    def after_loss(self, trainer):
+        self.held = max(self.held, resident_bytes())
+        self.most = max(self.most, self.held)
 
     def after_step(self, trainer):
         if self.ceiling is None or trainer.step < self.wait:
             return
-        share = resident_bytes() / psutil.virtual_memory().total
+        share = self.held / psutil.virtual_memory().total
         if share <= self.ceiling:
             return
         if trainer.batch_size > self.smallest_batch:
@@ -250,13 +261,13 @@ class ResourceMonitor(Callback):
             trainer.save(self.checkpoint)
 
     def after_epoch(self, trainer):
-        readings = {"memory_mb": resident_bytes() / 2**20}
+        readings = {"memory_mb": self.most / 2**20}
         if trainer.device.type == "cuda":
             readings["gpu_memory_mb"] = torch.cuda.max_memory_allocated(trainer.device) / 2**20
         trainer.history.log(trainer.step, **readings)
 
     def state_dict(self) -> dict:
-        return {"wait": self.wait}
+        return {"wait": self.wait, "most": self.most}
 
     def __repr__(self) -> str:
         return _written(self, ceiling=self.ceiling, patience=self.patience)
