@@ -218,8 +218,9 @@ class EarlyStopping(Callback):
 class ResourceMonitor(Callback):
     """Records the most memory held in every epoch, and keeps it under a ceiling.
 
-    Memory is read after every forward pass, when the activations are alive. Over the ceiling the batch is halved, at equal gradients (`accumulate` doubles); if it is still over when the batch
-    is down to 8, the run ends cleanly with a checkpoint.
+    Memory is read after every forward pass, when the activations are alive. Over the ceiling the batch is halved, at
+    equal gradients (`accumulate` doubles); if it is still over when the batch is down to 8, the run ends cleanly with a
+    checkpoint.
 
     Args:
         ceiling: Share of the system's memory that this process may hold, or None.
