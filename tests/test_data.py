@@ -134,11 +134,65 @@ def test_augmentation_follows_its_generator():
     assert plain.augment(plain.train.images) is plain.train.images
 
 
+def test_augmentation_is_that_of_one_image_after_the_other():
+    data = pictures(size=40).augmented(shift=3, flip=True, cutout=4)
+    fast = data.augment(data.train.images, torch.Generator().manual_seed(5))
+    assert torch.equal(fast, augmented_slowly(data, torch.Generator().manual_seed(5)))
+    assert not torch.equal(fast, augmented_slowly(data, torch.Generator().manual_seed(6)))  # the negative control
+
+
+def augmented_slowly(data, generator):
+    """The same draws, applied pixel by pixel."""
+    images = data.train.images
+    (size, _, height, width), most = images.shape, data.shift
+    mirrored = torch.rand(size, generator=generator) < 0.5
+    down, right = torch.randint(0, 2 * most + 1, (2, size), generator=generator) - most
+    top, left = (
+        torch.randint(0, side, (size, 1), generator=generator)[:, 0] - data.cutout // 2 for side in (height, width)
+    )
+    changed = torch.zeros_like(images)
+    for image in range(size):
+        for y in range(height):
+            for x in range(width):
+                blank = top[image] <= y < top[image] + data.cutout and left[image] <= x < left[image] + data.cutout
+                source_y, source_x = y + down[image], x + right[image]
+                if not blank and 0 <= source_y < height and 0 <= source_x < width:
+                    column = width - 1 - source_x if mirrored[image] else source_x
+                    changed[image, :, y, x] = images[image, :, source_y, column]
+    return changed
+
+
 def test_augmentation_that_makes_no_sense_is_refused(fashion):
     with pytest.raises(ValueError, match="only images can be augmented"):
         load("spirals").augmented(flip=True)
-    with pytest.raises(ValueError, match="between 0 and the image's side, 28 pixels"):
+    with pytest.raises(ValueError, match="shift=40 must be a whole number from 0 to the image's side, 28 pixels"):
         fashion.augmented(shift=40)
+
+
+@pytest.mark.parametrize("setting", [{"shift": 1.5}, {"shift": -1}, {"cutout": "4"}, {"cutout": -2}])
+def test_pixels_of_augmentation_are_whole_numbers(fashion, setting):
+    with pytest.raises(ValueError, match="must be a whole number from 0"):
+        fashion.augmented(**setting)
+
+
+def test_an_unknown_split_is_named_with_the_known_ones(fashion):
+    with pytest.raises(ValueError, match="unknown split 'testing' of fashion_mini: choose one of train, val, test"):
+        fashion.batch("testing", torch.arange(2))
+
+
+def test_a_channel_of_one_colour_stays_finite(tmp_path):
+    arrays = {f"{split}_images": np.full((20, 2, 3, 3), 7, np.uint8) for split in ("train", "test")}
+    arrays["train_images"][:, 1] = np.arange(20)[:, None, None]
+    arrays |= {f"{split}_labels": np.zeros(20, np.int64) for split in ("train", "test")}
+    np.savez(tmp_path / "flat.npz", **arrays, classes=np.array(["one"]))
+    inputs, _ = load(tmp_path / "flat.npz").batch("test", torch.arange(20))
+    assert inputs[:, 0].abs().max() < 1e-6 and inputs[:, 1].isfinite().all()
+
+
+def test_printing_tells_the_augmentation(fashion):
+    assert "augmented" not in str(fashion) and "28 x 28" in str(fashion)
+    assert "augmented by shift 2, flip True" in str(fashion.augmented(shift=2, flip=True))
+    assert max(map(len, str(fashion).splitlines())) <= 110
 
 
 def test_columns_of_test_data_are_guarded():
@@ -151,6 +205,7 @@ def test_columns_of_test_data_are_guarded():
     ("call", "message"),
     [
         (lambda: load("mnits"), "unknown data set 'mnits': did you mean 'mnist'"),
+        (lambda: load("MNIST"), "did you mean 'mnist'"),
         (lambda: load("weather"), "unknown data set 'weather'. There are mnist"),
         (lambda: load("digits", validation=1.5), "validation=1.5 must be a share"),
         (lambda: load("digits", validation=1e-9), "leaves an empty split"),

@@ -5,11 +5,9 @@ digits and fashion_mini (embedded), parity, shapes and spirals (drawn), and the 
 """
 
 import difflib
-import hashlib
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -17,9 +15,10 @@ from torch.nn.functional import pad
 from growlib import store, synthetic
 
 DRAWN = ("parity", "shapes", "spirals")
+SPLITS = ("train", "val", "test")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Split:
     """Images (N, C, H, W) of uint8, or points (N, features) of float32, and their labels (N,) of int64."""
 
@@ -30,7 +29,7 @@ class Split:
         return len(self.labels)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
     """A training, a validation and a test split on one device.
 
@@ -52,7 +51,7 @@ class Dataset:
     test: Split
     mean: Tensor
     std: Tensor
-    provenance: dict = field(repr=False)
+    provenance: dict
     shift: int = 0
     flip: bool = False
     cutout: int = 0
@@ -71,7 +70,7 @@ class Dataset:
         device = torch.device(device)
         if device == self.device or (device.type == self.device.type and device.index is None):
             return self
-        splits = {n: getattr(self, n) for n in ("train", "val", "test")}
+        splits = {name: getattr(self, name) for name in SPLITS}
         moved = {name: Split(split.images.to(device), split.labels.to(device)) for name, split in splits.items()}
         return replace(self, mean=self.mean.to(device), std=self.std.to(device), **moved)
 
@@ -89,15 +88,21 @@ class Dataset:
         """
         if self.train.images.ndim != 4 and (shift or flip or cutout):
             raise ValueError(f"{self.name} has examples of shape {self.shape}: only images can be augmented")
-        side = min(self.shape[1:]) if self.train.images.ndim == 4 else 0
-        if not 0 <= shift <= side or not 0 <= cutout <= side:
-            raise ValueError(
-                f"shift={shift} and cutout={cutout} must lie between 0 and the image's side, {side} pixels"
-            )
+        side = min(self.shape[1:], default=0)  # of points: 0
+        for setting, pixels in (("shift", shift), ("cutout", cutout)):
+            if not isinstance(pixels, int) or not 0 <= pixels <= side:
+                raise ValueError(
+                    f"{setting}={pixels!r} must be a whole number from 0 to the image's side, {side} pixels"
+                )
         return replace(self, shift=shift, flip=flip, cutout=cutout)
 
     def augment(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """A batch (B, C, H, W) with this data set's augmentation; each image draws its own."""
+        """A batch of uint8 (B, C, H, W) with this data set's augmentation; each image draws its own.
+
+        Args:
+            images: Before they are normalised, so that what moves in is black.
+            generator: On the images' device; the same one, the same augmentation.
+        """
         if self.flip:
             mirrored = torch.rand(len(images), device=images.device, generator=generator) < 0.5
             images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
@@ -116,18 +121,25 @@ class Dataset:
         Returns:
             Inputs (B, ...) of float32 and labels (B,).
         """
+        if split not in SPLITS:
+            raise ValueError(f"unknown split {split!r} of {self.name}: choose one of {', '.join(SPLITS)}")
         chosen = getattr(self, split)
         images = chosen.images.index_select(0, index)
         if split == "train" and generator is not None:
             images = self.augment(images, generator)
         return self.normalize(images), chosen.labels.index_select(0, index)
 
-    def __str__(self) -> str:
-        sizes = ", ".join(f"{len(getattr(self, split)):,} {split}" for split in ("train", "val", "test"))
-        lines = [f"{self.name}: {sizes}, {len(self.classes)} classes, examples of shape {self.shape}"]
-        return "\n".join([*lines, f"source: {self.provenance['source']}", f"sha256: {self.provenance['sha256']}"])
-
-    __repr__ = __str__
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{size:,} {split}" for split, size in self.provenance["sizes"].items())
+        kind = "images of" if self.train.images.ndim == 4 else "inputs of"
+        lines = [
+            f"{self.name}: {kind} {' x '.join(map(str, self.shape))}, {len(self.classes)} classes",
+            f"  sizes   {sizes}",
+            f"  source  {self.provenance['source']}",
+            f"  sha256  {self.provenance['sha256']}",
+        ]
+        changes = [f"{name} {getattr(self, name)}" for name in ("shift", "flip", "cutout") if getattr(self, name)]
+        return "\n".join([*lines, f"  augmented by {', '.join(changes)}"] if changes else lines)
 
 
 def normalized(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
@@ -166,7 +178,7 @@ def load(name, validation: float = 0.1, seed: int = 0, **settings) -> Dataset:
         OSError: For data that cannot be had, with the remedy.
     """
     if not 0 < validation < 1:
-        raise ValueError(f"validation={validation} must be a share of the training data, between 0 and 1")
+        raise ValueError(f"validation={validation!r} must be a share of the training data, between 0 and 1")
     if name in DRAWN:
         arrays, source = getattr(synthetic, name)(seed, **settings), f"drawn by growlib.synthetic.{name}, seed {seed}"
     elif settings:
@@ -177,7 +189,7 @@ def load(name, validation: float = 0.1, seed: int = 0, **settings) -> Dataset:
         arrays, source = store.fetch(name), store.SOURCES[name]
     else:
         names = [*store.SOURCES, *DRAWN]
-        close = difflib.get_close_matches(str(name), names, 1)
+        close = difflib.get_close_matches(str(name).lower(), names, 1)
         raise ValueError(
             f"unknown data set {name!r}{f': did you mean {close[0]!r}?' if close else '.'} There are "
             f"{', '.join(names)}, and the path of any .npz of their format"
@@ -194,15 +206,12 @@ def _dataset(name: str, arrays: dict, source: str, validation: float, seed: int)
         raise ValueError(f"validation={validation} of {len(labels)} examples leaves an empty split")
     val, train = order[:count], order[count:]
     splits = {
-        "train": Split(images[train], labels[train]),
-        "val": Split(images[val], labels[val]),
+        "train": Split(images.index_select(0, train), labels.index_select(0, train)),
+        "val": Split(images.index_select(0, val), labels.index_select(0, val)),
         "test": Split(tensors["test_images"], tensors["test_labels"]),
     }
-    digest = hashlib.sha256()
-    for key in store.ARRAYS[:4]:
-        digest.update(np.ascontiguousarray(arrays[key]))
-    sizes = {split: len(splits[split]) for split in splits}
-    provenance = {"name": name, "source": source, "sizes": sizes, "sha256": digest.hexdigest()}
+    sizes = {split: len(splits[split]) for split in SPLITS}
+    provenance = {"name": name, "source": source, "sizes": sizes, "sha256": store.fingerprint(arrays)}
     mean, std = _statistics(splits["train"].images)
     return Dataset(name, [str(c) for c in arrays["classes"]], **splits, mean=mean, std=std, provenance=provenance)
 
@@ -219,7 +228,8 @@ def _statistics(images: Tensor, chunk: int = 1000) -> tuple[Tensor, Tensor]:
     count = images.numel() / images.shape[1]
     mean = total / count
     std = (squares / count - mean.square()).clamp_min(0).sqrt()
-    return (mean / 255).float(), (std / 255).clamp_min(1e-6).float()
+    std[std == 0] = 255  # a channel of one colour becomes 0, not infinite
+    return (mean / 255).float(), (std / 255).float()
 
 
 def _shifted(images: Tensor, most: int, generator) -> Tensor:
