@@ -350,6 +350,17 @@ def test_bad_input_is_refused_with_the_values(digits):
     assert trainer.step == 0 and trainer.history.records == []
 
 
+def test_growth_that_the_optimizer_never_heard_of_is_refused(digits):
+    trainer = make()
+    widen(trainer.model, "hidden1", 2)  # without optimizer=
+    with pytest.raises(ValueError, match=r"holds 3 tensors .* lacks: hidden1.weight, hidden1.bias, output.weight\)"):
+        trainer.fit(digits, epochs=1)
+    assert trainer.step == 0
+    trainer = make()
+    widen(trainer.model, "hidden1", 2, optimizer=trainer.optimizer)
+    trainer.fit(digits, epochs=1)
+
+
 def test_saving_in_the_middle_of_a_step_is_refused(digits, tmp_path):
     class Save(Callback):
         def after_backward(self, trainer):

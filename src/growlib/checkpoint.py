@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from growlib.costs import Budget
+from growlib.growth import lost_tensors
 from growlib.models import KNOWN
 
 FORMAT = 1
@@ -81,7 +82,13 @@ def load_weights(model: nn.Module, description: dict, weights: dict):
 def state_of(trainer) -> dict:
     """All that a trainer must remember to go on as if it had not stopped."""
     named = {id(parameter): name for name, parameter in trainer.model.named_parameters()}
-    groups = [[named[id(p)] for p in group["params"]] for group in trainer.optimizer.param_groups]
+    groups = [[named.get(id(p)) for p in group["params"]] for group in trainer.optimizer.param_groups]
+    if strangers := sum(name is None for group in groups for name in group):
+        lost = ", ".join(lost_tensors(trainer.model, trainer.optimizer)) or "none"
+        raise ValueError(
+            f"the optimizer holds {strangers} tensors that the model does not have (of the model's, it lacks: {lost}). "
+            "Where the model was changed, pass optimizer= to widen and prune; else build the optimizer anew"
+        )
     loss, budget = trainer.loss, trainer.budget
     return {
         "model": describe(trainer.model),
