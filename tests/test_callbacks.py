@@ -24,7 +24,7 @@ from growlib import (
     narrower_than,
     warmup_decay,
 )
-from growlib import callbacks as module
+from growlib.callbacks import machine as module
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from growlib import costs
 from growlib.inits import zero_out
 from growlib.layers import Hidden, evaluating
+from growlib.surgery import Surgeon
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def widen(model, hidden, by: int, init=zero_out, optimizer: Optimizer | None = N
     if not isinstance(by, int) or by < 1 or by % hidden.unit:
         whole = "a positive number" if hidden.unit == 1 else f"a positive multiple of {hidden.unit}"
         raise ValueError(f"cannot widen layer {hidden.name!r} ({hidden.width} units) by {by!r}: give {whole}")
-    surgeon = _Surgeon(model, optimizer)
+    surgeon = Surgeon(model, optimizer)
     before = hidden.width
     with torch.no_grad():
         incoming, bias, outgoing = init(hidden, by, probe)
@@ -89,7 +90,7 @@ def widen(model, hidden, by: int, init=zero_out, optimizer: Optimizer | None = N
             if columns.shape[1] == by * spread:  # only the new ones
                 columns = torch.cat([consumer.weight, columns], 1)
             surgeon.put(consumer, "weight", columns, axis=1)
-    return surgeon.change("widen", hidden, before)
+    return _change("widen", surgeon, hidden, before)
 
 
 def prune(model, hidden, units: Iterable[int], optimizer: Optimizer | None = None) -> Change:
@@ -116,7 +117,7 @@ def prune(model, hidden, units: Iterable[int], optimizer: Optimizer | None = Non
     if not units or len(units) == before:
         count = "no unit" if not units else f"all {before} units"
         raise ValueError(f"cannot prune {count} of layer {hidden.name!r}: name at least one, and leave at least one")
-    surgeon = _Surgeon(model, optimizer)
+    surgeon = Surgeon(model, optimizer)
     device = hidden.producers[0].weight.device
     keep = torch.tensor([unit for unit in range(before) if unit not in set(units)], device=device)
     spreads = [hidden.spread(consumer) for consumer in hidden.consumers]
@@ -127,7 +128,7 @@ def prune(model, hidden, units: Iterable[int], optimizer: Optimizer | None = Non
         for consumer, spread in zip(hidden.consumers, spreads, strict=True):
             inputs = (keep[:, None] * spread + torch.arange(spread, device=device)).flatten()
             surgeon.keep(consumer, "weight", inputs, axis=1)
-    return surgeon.change("prune", hidden, before)
+    return _change("prune", surgeon, hidden, before)
 
 
 def check_growth(model: nn.Module, change: Change, batch) -> dict:
@@ -194,105 +195,14 @@ def _twins(hidden: Hidden, before: int) -> list[tuple[int, int]]:
     return pairs
 
 
-class _Surgeon:
-    """Replaces tensors of a model, and moves what an optimizer knows of them along."""
-
-    def __init__(self, model: nn.Module, optimizer: Optimizer | None):
-        _refuse_unmovable(optimizer)
-        self.model, self.optimizer = model, optimizer
-        self.names = {id(module): name for name, module in model.named_modules()}
-        self.previous = {}
-
-    def extend(self, module, name, rows):
-        self.put(module, name, torch.cat([getattr(module, name), rows]), axis=0)
-
-    def keep(self, module, name, index, axis):
-        self.put(module, name, getattr(module, name).index_select(axis, index), axis, index)
-
-    def put(self, module, name, values, axis, keep=None):
-        """Puts `values` in the place of a tensor that changes along `axis`, of which it keeps the entries `keep`."""
-        old = getattr(module, name)
-        path = self.names[id(module)]
-        self.previous[f"{path}.{name}" if path else name] = old
-        if not isinstance(old, nn.Parameter):
-            setattr(module, name, values)
-            return module.note_widths()
-        new = nn.Parameter(values.contiguous(), old.requires_grad)
-        if old.grad is not None:
-            new.grad = _moved(old.grad, values.shape[axis], axis, keep)
-        setattr(module, name, new)
-        module.note_widths()
-        if self.optimizer is not None:
-            _hand_over(self.optimizer, old, new, axis, keep)
-
-    def change(self, kind: str, hidden: Hidden, before: int) -> Change:
-        hidden = _find(self.model, hidden.name)
-        size, work = costs.parameters(self.model), costs.flops(self.model)
-        return Change(kind, None, hidden.name, before, hidden.width, size, work, "", self.previous, self.optimizer)
+def _change(kind: str, surgeon: Surgeon, hidden: Hidden, before: int) -> Change:
+    model = surgeon.model
+    hidden = _find(model, hidden.name)
+    size, work = costs.parameters(model), costs.flops(model)
+    return Change(kind, None, hidden.name, before, hidden.width, size, work, "", surgeon.previous, surgeon.optimizer)
 
 
-def _hand_over(optimizer: Optimizer, old: Tensor, new: Tensor, axis: int, keep: Tensor | None):
-    """Gives a new parameter the place of the old one in its group, and the old one's state, index by index."""
-    for group in optimizer.param_groups:
-        for position, parameter in enumerate(group["params"]):
-            if parameter is old:
-                group["params"][position] = new
-                state = optimizer.state.pop(old, {})
-                moved = {key: _moved_state(key, value, old, new, axis, keep, group) for key, value in state.items()}
-                if moved:
-                    optimizer.state[new] = moved
-
-
-def _moved_state(key, value, old, new, axis, keep, group):
-    if not torch.is_tensor(value) or value.ndim == 0 or axis == _collapsed_axis(key, old):
-        return value
-    start = {
-        "step_size": group["lr"],  # Rprop
-        "sum": group.get("initial_accumulator_value", 0.0),  # Adagrad
-        "ax": new.detach(),  # ASGD's average of the weights
-    }.get(key, 0.0)
-    return _moved(value, new.shape[axis], axis, keep, start)
-
-
-def _moved(tensor: Tensor, size: int, axis: int, keep: Tensor | None, start=0.0) -> Tensor:
-    """A tensor with the entries `keep` along `axis`, extended to `size` by `start`."""
-    if keep is not None:
-        return tensor.index_select(axis, keep)
-    shape = [*tensor.shape]
-    shape[axis] = size - tensor.shape[axis]
-    if torch.is_tensor(start) and start.ndim:
-        fresh = start.narrow(axis, tensor.shape[axis], shape[axis])
-    else:
-        fresh = tensor.new_full(shape, float(start))
-    return torch.cat([tensor, fresh.to(tensor)], axis)
-
-
-def _collapsed_axis(key: str, parameter: Tensor) -> int | None:
-    """The axis over which Adafactor averages a factor of its second moments."""
-    return {"row_var": parameter.ndim - 1, "col_var": parameter.ndim - 2}.get(key)
-
-
-def _refuse_unmovable(optimizer: Optimizer | None):
-    if optimizer is None:
-        return
-    if isinstance(optimizer, torch.optim.LBFGS):
-        raise TypeError(
-            "LBFGS cannot follow a change of structure: its history holds all weights in one flat vector. "
-            "Change the structure with another optimizer, then start a new LBFGS"
-        )
-    for parameter, state in optimizer.state.items():
-        for key, value in state.items():
-            if not torch.is_tensor(value) or value.ndim == 0 or value.shape == parameter.shape:
-                continue
-            if _collapsed_axis(key, parameter) is None or value.ndim != parameter.ndim:
-                raise TypeError(
-                    f"cannot move the state {key!r} of {type(optimizer).__name__}: its shape {tuple(value.shape)} is "
-                    f"not that of its parameter, {tuple(parameter.shape)}. Change the structure without "
-                    "`optimizer=`, then start a new optimizer"
-                )
-
-
-def _widen_norm(surgeon: _Surgeon, norm: nn.Module, by: int, sources: Tensor | None):
+def _widen_norm(surgeon: Surgeon, norm: nn.Module, by: int, sources: Tensor | None):
     for name in _tensors_by_unit(norm, len(norm.weight)):
         tensor = getattr(norm, name)
         neutral = 1.0 if name in ("weight", "running_var") else 0.0

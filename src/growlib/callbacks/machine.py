@@ -1,0 +1,115 @@
+"""ResourceMonitor and ProgressBar: callbacks that look at the machine and at the clock."""
+
+import gc
+import os
+import sys
+from pathlib import Path
+
+import psutil
+import torch
+from tqdm import tqdm
+
+from growlib.callbacks._written import written
+from growlib.trainer import Callback
+
+
+class ResourceMonitor(Callback):
+    """Records the most memory held in every epoch, and keeps it under a ceiling.
+
+    Memory is read after every forward pass, when the activations are alive. Over the ceiling the batch is halved, at
+    equal gradients (`accumulate` doubles); if it is still over when the batch is down to 8, the run ends cleanly with a
+    checkpoint.
+
+    Args:
+        ceiling: Share of the system's memory that this process may hold, or None.
+        checkpoint: Where to write if the run has to end.
+        patience: Steps that a smaller batch gets to show its effect.
+    """
+
+    smallest_batch = 8
+
+    def __init__(self, ceiling: float | None = None, checkpoint="stopped.pt", patience: int = 20):
+        if ceiling is not None and not 0 < ceiling <= 1:
+            raise ValueError(f"ceiling={ceiling} must be a share of the system's memory, above 0 and at most 1")
+        self.ceiling, self.checkpoint, self.patience, self.wait = ceiling, Path(checkpoint), patience, 0
+        self.held = self.most = 0  # bytes, in this step and in this epoch
+
+    def before_epoch(self, trainer):
+        self.most = 0
+
+    def before_step(self, trainer):
+        self.held = 0
+
+    def after_loss(self, trainer):
+        self.held = max(self.held, resident_bytes())
+        self.most = max(self.most, self.held)
+
+    def after_step(self, trainer):
+        if self.ceiling is None or trainer.step < self.wait:
+            return
+        share = self.held / psutil.virtual_memory().total
+        if share <= self.ceiling:
+            return
+        if trainer.batch_size > self.smallest_batch:
+            trainer.accumulate *= 2
+            trainer.batch_size = -(-trainer.batch_size // 2)
+            self.wait = trainer.step + self.patience
+            gc.collect()
+        else:
+            trainer.stop(f"memory {share:.1%} of the system's is over the ceiling of {self.ceiling:.1%}")
+            trainer.save(self.checkpoint)
+
+    def after_epoch(self, trainer):
+        readings = {"memory_mb": self.most / 2**20}
+        if trainer.device.type == "cuda":
+            readings["gpu_memory_mb"] = torch.cuda.max_memory_allocated(trainer.device) / 2**20
+        trainer.history.log(trainer.step, **readings)
+
+    def state_dict(self) -> dict:
+        return {"wait": self.wait, "most": self.most}
+
+    def __repr__(self) -> str:
+        return written(self, ceiling=self.ceiling, patience=self.patience)
+
+
+def resident_bytes() -> int:
+    """The memory that this process holds (resident set size)."""
+    return psutil.Process().memory_info().rss
+
+
+class ProgressBar(Callback):
+    """A bar that leaves one line behind; quiet where the environment variable CI is set."""
+
+    bar = None
+
+    def before_fit(self, trainer):
+        if not os.environ.get("CI"):
+            file = _Line() if "ipykernel" in sys.modules else sys.stderr
+            layout = "{percentage:3.0f}% {bar:20} {n_fmt}/{total_fmt} epochs, {elapsed}{postfix}"
+            self.bar = tqdm(total=trainer.epochs, file=file, bar_format=layout)
+
+    def after_epoch(self, trainer):
+        if self.bar:
+            self.bar.set_postfix(val_accuracy=f"{trainer.history.records[-1]['val_accuracy']:.4f}", refresh=False)
+            self.bar.update()
+
+    def after_fit(self, trainer):
+        if self.bar:
+            self.bar.close()
+            self.bar = None
+
+
+class _Line:
+    """A file for tqdm in a notebook, whose one line is replaced: a static page shows the last state only."""
+
+    def __init__(self):
+        from IPython.display import display
+
+        self.handle = display({"text/plain": ""}, raw=True, display_id=True)
+
+    def write(self, text: str):
+        if text.strip():
+            self.handle.update({"text/plain": text.strip()}, raw=True)
+
+    def flush(self):
+        pass

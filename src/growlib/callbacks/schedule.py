@@ -1,0 +1,68 @@
+"""LRSchedule: the schedules of torch, and the one of the 128 -> 512 network."""
+
+from torch.optim.lr_scheduler import LambdaLR
+
+from growlib.callbacks._written import written
+from growlib.trainer import Callback
+
+
+def warmup_decay(optimizer, warmup: int, decay: float, patience: float, floor: float) -> LambdaLR:
+    """A schedule for LRSchedule: linear warm-up, then decay ** ((epoch - warmup) / patience), not below a floor.
+
+    Args:
+        optimizer: Whose rate it is a factor of.
+        warmup: Epochs (or steps) of linear warm-up.
+        decay: The factor reached `patience` epochs after the warm-up.
+        patience: In epochs (or steps).
+        floor: The smallest factor.
+    """
+
+    def factor(epoch):
+        if epoch < warmup:
+            return (epoch + 1) / (warmup + 1)
+        return max(decay ** ((epoch - warmup) / patience), floor)
+
+    return LambdaLR(optimizer, factor)
+
+
+class LRSchedule(Callback):
+    """A learning-rate schedule of torch.optim.lr_scheduler, or `warmup_decay`.
+
+    Args:
+        kind: Called as kind(optimizer, **settings), such as OneCycleLR.
+        per: "epoch" or "step": when it advances.
+        settings: For `kind`.
+    """
+
+    def __init__(self, kind, per: str = "epoch", **settings):
+        if per not in ("epoch", "step"):
+            raise ValueError(f"LRSchedule(per={per!r}): it advances per 'epoch' or per 'step'")
+        self.kind, self.per, self.settings, self.scheduler, self.saved = kind, per, settings, None, None
+
+    def before_fit(self, trainer):
+        if self.scheduler is None or self.scheduler.optimizer is not trainer.optimizer:
+            rates = [group["lr"] for group in trainer.optimizer.param_groups]
+            self.scheduler = self.kind(trainer.optimizer, **self.settings)
+            if self.saved is not None:
+                self.scheduler.load_state_dict(self.saved)
+                for group, rate in zip(trainer.optimizer.param_groups, rates, strict=True):
+                    group["lr"] = rate
+
+    def after_step(self, trainer):
+        if self.per == "step":
+            self.scheduler.step()
+
+    def after_epoch(self, trainer):
+        if self.per == "epoch":
+            self.scheduler.step()
+
+    def state_dict(self) -> dict:
+        return {} if self.scheduler is None else {"saved": self.scheduler.state_dict()}
+
+    def load_state_dict(self, state: dict):
+        self.saved = state.get("saved")
+        if self.scheduler is not None and self.saved is not None:
+            self.scheduler.load_state_dict(self.saved)
+
+    def __repr__(self) -> str:
+        return written(self, self.kind, per=self.per, **self.settings)

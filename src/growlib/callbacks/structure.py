@@ -1,0 +1,84 @@
+"""Widen and Prune: structural changes, as when x where x how."""
+
+import warnings
+
+from growlib.callbacks._written import written
+from growlib.growth import check_growth, hidden_of, prune, widen
+from growlib.inits import zero_out
+from growlib.signals import magnitude
+from growlib.trainer import Callback
+from growlib.when import Trigger
+
+TOLERANCE = 1e-5  # of outputs in float32 that a function-preserving init may move
+
+
+def each(trainer, hidden: list) -> list:
+    """All hidden layers: each decides for itself."""
+    return hidden
+
+
+class Widen(Callback):
+    """Adds units to hidden layers.
+
+    Args:
+        by: How many, or a function of (trainer, hidden) that tells.
+        when: A trigger, asked about every hidden layer after each step and each epoch.
+        where: Chooses among the hidden layers, as (trainer, list of Hidden) -> list of Hidden.
+        init: How they start, see `growlib.inits`.
+    """
+
+    def __init__(self, by, when: Trigger, where=each, init=zero_out):
+        if isinstance(by, int) and by < 1:
+            raise ValueError(f"Widen(by={by}) would add nothing: give a positive number of units")
+        self.by, self.when, self.where, self.init = by, when, where, init
+
+    def after_step(self, trainer):
+        for hidden in self.where(trainer, hidden_of(trainer.model)):
+            if cause := self.when(trainer, hidden):
+                self.widen(trainer, hidden, cause)
+
+    after_epoch = after_step
+
+    def widen(self, trainer, hidden, cause: str):
+        by = self.by if isinstance(self.by, int) else self.by(trainer, hidden)
+        change = trainer.change(widen, hidden, by, init=self.init, cause=cause)
+        found = check_growth(trainer.model, change, trainer.inputs)
+        if self.init.preserves and found["moved"] > TOLERANCE:
+            raise RuntimeError(
+                f"widening {hidden.name!r} with {self.init.__name__} moved an output by {found['moved']:.1e} of the "
+                f"largest one, more than {TOLERANCE:.0e}: the init's `preserves` is not true here"
+            )
+        if found["lost"]:
+            raise RuntimeError(f"the optimizer does not hold {', '.join(found['lost'])}: these tensors never learn")
+        for name in ("dead", "twins"):
+            if len(found[name]) == change.after - change.before:
+                warnings.warn(f"growlib: all new units of {hidden.name!r} are {name}: {found[name]}", stacklevel=2)
+
+    def __repr__(self) -> str:
+        return written(self, self.by, self.when, where=self.where, init=self.init)
+
+
+class Prune(Callback):
+    """Removes the units of least worth from hidden layers.
+
+    Args:
+        by: How many.
+        when: A trigger, asked about every hidden layer after each step and each epoch.
+        score: A signal, (probe, hidden) -> worth of every unit.
+    """
+
+    def __init__(self, by: int, when: Trigger, score=magnitude):
+        if by < 1:
+            raise ValueError(f"Prune(by={by}) would remove nothing: give a positive number of units")
+        self.by, self.when, self.score = by, when, score
+
+    def after_step(self, trainer):
+        for hidden in hidden_of(trainer.model):
+            if cause := self.when(trainer, hidden):
+                worst = self.score(None, hidden).argsort(stable=True)[: self.by]
+                trainer.change(prune, hidden, worst.tolist(), cause=cause)
+
+    after_epoch = after_step
+
+    def __repr__(self) -> str:
+        return written(self, self.by, self.when, score=self.score)
