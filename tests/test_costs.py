@@ -1,5 +1,8 @@
 """Costs against hand-written formulas."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 from torch import nn
@@ -55,6 +58,18 @@ def test_memory_is_a_sum_of_four_parts():
     double = costs.memory(model, optimizer, batch_size=256)
     assert double["activations"] == 2 * bill["activations"]
     assert bill["activations"] >= 128 * (784 + 512 + 512 + 10) * 4
+
+
+def test_looking_at_memory_keeps_nothing_alive():
+    model = MLP(4, [3], 2)
+    weight = weakref.ref(model.hidden1.weight)
+    gc.disable()
+    try:
+        costs.memory(model, torch.optim.SGD(model.parameters()), batch_size=5)
+        del model
+        assert weight() is None
+    finally:
+        gc.enable()
 
 
 def test_a_budget_refuses_with_the_price():

@@ -54,7 +54,7 @@ def memory(model: nn.Module, optimizer: torch.optim.Optimizer, batch_size: int) 
     def keep(tensor):
         if tensor.untyped_storage().data_ptr() not in weights:
             kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
+        return tensor.detach()  # an attached one would hold its own graph, and so the model, until the next collection
 
     with evaluating(model), saved_tensors_hooks(keep, lambda tensor: tensor):
         outputs = model(_example(model, batch_size))  # alive while its saved tensors are counted
