@@ -51,6 +51,7 @@ def test_statistics_are_those_of_a_float_copy_of_the_training_split(fashion):
         torch.testing.assert_close(data.mean.double(), pixels.mean((0, 2, 3)), rtol=1e-6, atol=1e-7)
         torch.testing.assert_close(data.std.double(), pixels.std((0, 2, 3), correction=0), rtol=1e-6, atol=1e-7)
         normal = data.normalize(data.train.images)
+        assert torch.equal(normal, normalized(data.train.images, data.mean, data.std))
         assert normal.dtype == torch.float32
         torch.testing.assert_close(normal.mean((0, 2, 3)), torch.zeros(data.shape[0]), atol=1e-4, rtol=0)
         torch.testing.assert_close(normal.std((0, 2, 3)), torch.ones(data.shape[0]), atol=1e-4, rtol=0)

@@ -6,6 +6,7 @@ digits and fashion_mini (embedded), parity, shapes and spirals (drawn), and the 
 
 import difflib
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -76,7 +77,11 @@ class Dataset:
 
     def normalize(self, images: Tensor) -> Tensor:
         """Images of uint8 as floats of mean 0 and deviation 1 a channel over the training data; floats as they are."""
-        return normalized(images, self.mean, self.std)
+        return _rescaled(images, *self._scale)
+
+    @cached_property
+    def _scale(self) -> tuple[Tensor, Tensor]:
+        return _scale(self.mean, self.std)
 
     def augmented(self, shift: int = 0, flip: bool = False, cutout: int = 0) -> "Dataset":
         """The same data whose training batches are changed at random, anew every time.
@@ -144,10 +149,16 @@ class Dataset:
 
 def normalized(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """What `Dataset.normalize` does, with given statistics: (x / 255 - mean) / std."""
-    if images.dtype != torch.uint8:
-        return images
-    scale, offset = 1 / (255 * std), -mean / std  # one multiplication and one addition a pixel
-    return images.float().mul_(scale[:, None, None]).add_(offset[:, None, None])
+    return _rescaled(images, *_scale(mean, std))
+
+
+def _scale(mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
+    """The normalisation as one multiplication and one addition a pixel: two tensors (C, 1, 1)."""
+    return (1 / (255 * std))[:, None, None], (-mean / std)[:, None, None]
+
+
+def _rescaled(images: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
+    return images.float().mul_(scale).add_(offset) if images.dtype == torch.uint8 else images
 
 
 def not_test(column: str) -> str:
@@ -220,16 +231,14 @@ def _statistics(images: Tensor, chunk: int = 1000) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of each channel, pixels from 0 to 1, without a float copy of the data."""
     if images.dtype != torch.uint8:
         return torch.zeros(1), torch.ones(1)
-    total = squares = 0.0
-    for part in images.split(chunk):
-        pixels = part.float()  # whole numbers: their sums in float64 are exact
-        total = total + pixels.sum((0, 2, 3), dtype=torch.float64)
-        squares = squares + pixels.square_().sum((0, 2, 3), dtype=torch.float64)
-    count = images.numel() / images.shape[1]
-    mean = total / count
-    std = (squares / count - mean.square()).clamp_min(0).sqrt()
-    std[std == 0] = 255  # a channel of one colour becomes 0, not infinite
-    return (mean / 255).float(), (std / 255).float()
+    levels, mean, std = torch.arange(256, dtype=torch.float64) / 255, [], []
+    for channel in range(images.shape[1]):  # whole numbers, so nothing is rounded until the last line
+        counts = sum(torch.bincount(part[:, channel].flatten(), minlength=256) for part in images.split(chunk))
+        share = counts.double() / counts.sum()
+        mean.append(share @ levels)
+        # A channel of one colour becomes 0, not infinite.
+        std.append((share @ (levels - mean[-1]).square()).sqrt() if counts.count_nonzero() > 1 else share.new_ones(()))
+    return torch.stack(mean).float(), torch.stack(std).float()
 
 
 def _shifted(images: Tensor, most: int, generator) -> Tensor:
