@@ -23,6 +23,7 @@ from growlib import (
     magnitude,
     narrower_than,
     warmup_decay,
+    within_budget,
 )
 from growlib.callbacks import machine as module
 
@@ -46,6 +47,13 @@ def test_the_schedule_of_widths_is_one_line(digits):
     history = trainer.fit(digits, epochs=7)
     widths = [record["widths"]["hidden1"] for record in history.records]
     assert widths == [min(8 + 6 * (epoch // 2), 20) for epoch in range(7)]
+
+
+def test_within_budget_asks_about_the_model_after_the_change(digits):
+    limit = 64 * 13 + 13 + 13 * 10 + 10  # room for 13 units: 8, then 11, but not 14
+    history = make([Widen(by=3, when=every(1, "epoch") & within_budget(params=limit))]).fit(digits, epochs=4)
+    assert [change["after"] for change in history.changes] == [11]
+    assert history.changes[0]["cause"] == f"epoch 1, {history.changes[0]['parameters']:,} <= {limit:,} params"
 
 
 def test_where_chooses_the_layers(digits):

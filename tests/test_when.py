@@ -14,7 +14,7 @@ from growlib.when import Trigger, every, narrower_than, plateau, within_budget
 def trainer_at(moment="epoch", step=0, epoch=0, losses=(), changes=()):
     records = [{"step": 10 * (n + 1), "val_loss": loss, "val_accuracy": 1 - loss} for n, loss in enumerate(losses)]
     return SimpleNamespace(
-        moment=moment, step=step, epoch=epoch, history=History(records, changes), model=MLP(4, [3], 2)
+        moment=moment, step=step, epoch=epoch, history=History(records, changes), model=MLP(4, [3], 2), proposal=None
     )
 
 
@@ -64,10 +64,10 @@ def test_plateau_waits_for_patience_and_starts_anew_after_a_change():
 
 def test_within_budget_asks():
     trainer = trainer_at()  # 4 x 3 + 3 + 3 x 2 + 2 = 23 parameters
-    assert within_budget(params=24)(trainer) == "23 < 24 params"
-    assert within_budget(params=23)(trainer) is None
-    assert within_budget(params=24, flops=36)(trainer) is None
-    assert within_budget(params=24, flops=37)(trainer) == "23 < 24 params, 36 < 37 flops"
+    assert within_budget(params=23)(trainer) == "23 <= 23 params"
+    assert within_budget(params=22)(trainer) is None
+    assert within_budget(params=23, flops=35)(trainer) is None
+    assert within_budget(params=23, flops=36)(trainer) == "23 <= 23 params, 36 <= 36 flops"
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,7 @@ class Trainer:
         self.step = self.epoch = 0  # done in all
         self.training_flops, self.seconds = 0, 0.0  # spent in all
         self.stopped = None  # why the run ended early
+        self.proposal = None  # the change that a trigger is asked about: function, name of the layer, settings
         self.normalization = None  # mean and std of the training data
         self._progress = {"task": 0, "epoch": 0, "position": 0, "correct": 0.0, "loss": 0.0}  # in this fit
         self._event = None  # what is running, and the index of the callback after the one that runs
@@ -185,16 +186,21 @@ class Trainer:
             settings, named: For the function, after the model and the hidden layer.
             cause: Why.
         """
+        name = hidden if isinstance(hidden, str) else hidden.name
         if self.budget is not None:
-            name = hidden if isinstance(hidden, str) else hidden.name
-            trial = copy.deepcopy(self.model).to("meta")
-            function(trial, name, *settings)
-            self.budget.refuse(trial, f"{function.__name__}(model, {name!r}, {', '.join(map(repr, settings))})")
+            deed = f"{function.__name__}(model, {name!r}, {', '.join(map(repr, settings))})"
+            self.budget.refuse(self.trial(function, name, *settings), deed)
         change = function(self.model, hidden, *settings, optimizer=self.optimizer, **named)
         change = replace(change, step=self.step, cause=cause)
         self.history.changes.append({**change.record(), "epoch": self.epoch})
         self._flops_an_example = None
         return change
+
+    def trial(self, function, name: str, *settings) -> nn.Module:
+        """The model as a change would make it, without its values: what the change would cost."""
+        model = copy.deepcopy(self.model).to("meta")
+        function(model, name, *settings)
+        return model
 
     def stop(self, reason: str):
         """Ends the run after the current step or epoch."""

@@ -64,7 +64,9 @@ def narrower_than(width: int) -> Trigger:
 
 
 def within_budget(params: int | None = None, flops: int | None = None) -> Trigger:
-    """True while the model costs less than this; a polite question, where `Trainer(budget=)` is a wall.
+    """True if the model, after the change that is asked about, costs no more than this.
+
+    A polite question, where `Trainer(budget=)` is a wall. Pricing tries the change on a copy: put cheap clauses first.
 
     Args:
         params: Trainable parameters.
@@ -76,9 +78,10 @@ def within_budget(params: int | None = None, flops: int | None = None) -> Trigge
         raise ValueError("within_budget() needs params=, flops= or both")
 
     def ask(trainer, hidden):
-        prices = {name: cost(trainer.model) for name, (_, cost) in limits.items()}
-        texts = [f"{prices[name]:,} < {limit:,} {name}" for name, (limit, _) in limits.items()]
-        return ", ".join(texts) if all(prices[name] < limit for name, (limit, _) in limits.items()) else None
+        model = trainer.trial(*trainer.proposal) if trainer.proposal else trainer.model
+        prices = {name: cost(model) for name, (_, cost) in limits.items()}
+        texts = [f"{prices[name]:,} <= {limit:,} {name}" for name, (limit, _) in limits.items()]
+        return ", ".join(texts) if all(prices[name] <= limit for name, (limit, _) in limits.items()) else None
 
     return Trigger(f"within_budget({', '.join(f'{name}={limit}' for name, (limit, _) in limits.items())})", ask)
 

@@ -34,13 +34,15 @@ class Widen(Callback):
 
     def after_step(self, trainer):
         for hidden in self.where(trainer, hidden_of(trainer.model)):
+            by = self.by if isinstance(self.by, int) else self.by(trainer, hidden)
+            trainer.proposal = widen, hidden.name, by
             if cause := self.when(trainer, hidden):
-                self.widen(trainer, hidden, cause)
+                self.widen(trainer, hidden, by, cause)
+            trainer.proposal = None
 
     after_epoch = after_step
 
-    def widen(self, trainer, hidden, cause: str):
-        by = self.by if isinstance(self.by, int) else self.by(trainer, hidden)
+    def widen(self, trainer, hidden, by: int, cause: str):
         change = trainer.change(widen, hidden, by, init=self.init, cause=cause)
         found = check_growth(trainer.model, change, trainer.inputs)
         if self.init.preserves and found["moved"] > TOLERANCE:
