@@ -3,6 +3,7 @@ import os
 import re
 import shutil
 import subprocess
+from itertools import combinations
 from types import SimpleNamespace
 
 import matplotlib
@@ -332,6 +333,12 @@ def test_folds_colour_units_by_birth_and_dot_those_that_nothing_hears():
     )
 
 
+def test_folds_of_many_points_keep_every_class():
+    points, labels = np.random.default_rng(0).random((900, 2)), np.arange(900) % 3
+    shell = plots.folds([plots.snapshot(a_net(3, classes=3))], (points, labels)).shell
+    assert shell.count('stroke="currentColor"') == 3
+
+
 def test_folds_of_many_frames_and_three_classes_stay_small():
     snapshots = [plots.snapshot(a_net(24, classes=3, seed=seed)) for seed in range(40)]
     points, labels = spirals()
@@ -344,17 +351,44 @@ def test_folds_of_many_frames_and_three_classes_stay_small():
 # Style and errors
 
 
-def luminance(color):
+def linear(color):
     channels = [int(color[place : place + 2], 16) / 255 for place in (1, 3, 5)]
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-    return np.dot(linear, [0.2126, 0.7152, 0.0722])
+    return np.array([c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels])
+
+
+def contrast(color, background):
+    low, high = sorted(linear(each) @ [0.2126, 0.7152, 0.0722] for each in (color, background))
+    return (high + 0.05) / (low + 0.05)
 
 
 @pytest.mark.parametrize("background", ["#ffffff", "#14181e"])
 def test_every_colour_reads_on_white_and_on_dark(background):
     for name, color in plots.PALETTE.items():
-        low, high = sorted([luminance(color), luminance(background)])
-        assert (high + 0.05) / (low + 0.05) >= (3.8 if name == "ink" else 3.0), name
+        assert contrast(color, background) >= (3.8 if name == "ink" else 3.0), name
+    assert min(contrast(color, background) for color in ("#e08a1e", "#1f3f8f")) < 3  # a brighter and a darker one fail
+
+
+SEEN_BY = {  # Machado et al. (2009), severity 1
+    "all": np.eye(3),
+    "protan": [[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]],
+    "deutan": [[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]],
+    "tritan": [[1.256, -0.077, -0.179], [-0.078, 0.931, 0.148], [0.005, 0.691, 0.304]],
+}
+
+
+def closest(colors, eyes):
+    """The smallest CIELAB distance of two colours, about 2 being the least that can be told apart."""
+    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    seen = [to_xyz @ np.clip(np.array(eyes) @ linear(color), 0, 1) / [0.9505, 1, 1.0888] for color in colors]
+    x, y, z = np.cbrt(np.maximum(seen, 1e-9)).T
+    lab = np.stack([116 * y, 500 * (x - y), 200 * (y - z)], axis=1)
+    return min(np.linalg.norm(one - other) for one, other in combinations(lab, 2))
+
+
+@pytest.mark.parametrize("eyes", SEEN_BY)
+def test_colours_differ_for_all_eyes(eyes):
+    assert closest(plots.PALETTE.values(), SEEN_BY[eyes]) > 14
+    assert closest(["#c4417a", "#1f9e89"], SEEN_BY["deutan"]) < 10  # a pair that would not do
 
 
 @given(st.integers(1, 120))

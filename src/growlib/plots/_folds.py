@@ -200,7 +200,7 @@ def _shell(plane: _Plane, points: np.ndarray, labels: np.ndarray) -> str:
     looks = ['fill="none"', 'fill="none"', 'fill="currentColor"']
     drawn = []
     for number in np.unique(labels):
-        places = plane.pixels(points[::every][labels[::every] == number])
+        places = plane.pixels(points[labels == number][::every])
         kind = int(number) % len(shapes)
         path = "".join(f"M{x} {y}{shapes[kind]}" for x, y in places)
         drawn.append(f'<path d="{path}" {looks[kind]} stroke="currentColor" stroke-width="2.5" opacity=".8"/>')
