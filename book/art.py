@@ -9,7 +9,6 @@ from growlib.plots import PALETTE
 
 STATIC = Path(__file__).parent / "_static"
 GENERATIONS = [PALETTE[name] for name in ("blue", "orange", "green", "magenta", "violet", "brown")]
-SECONDS_PER_GENERATION = 0.7
 
 
 def spread(count, step):
@@ -51,25 +50,13 @@ def network(width, height, inputs, outputs, column, step, radius, stroke, opacit
         paths = "".join(curve(start, point) for point in born for start in left)
         paths += "".join(curve(point, end) for point in born for end in right)
         groups.append(
-            f'<g class="g{generation}"><path d="{paths}" fill="none" stroke="{colour}" '
+            f'<g><path d="{paths}" fill="none" stroke="{colour}" '
             f'stroke-width="{stroke}" stroke-opacity="{opacity}"/>'
             + "".join(dot(point, radius, colour) for point in born)
             + "</g>"
         )
     groups.append("<g>" + "".join(dot(point, radius * 1.15, PALETTE["ink"]) for point in left + right) + "</g>")
     return groups
-
-
-def birth_animation(generations):
-    """Return the style that lets the generations appear one after another, unless the reader prefers stillness."""
-    rules = "".join(
-        f".g{generation}{{animation:birth 1s ease-out {generation * SECONDS_PER_GENERATION:.1f}s both}}"
-        for generation in range(1, generations)
-    )
-    return (
-        "<style>@keyframes birth{from{opacity:0}to{opacity:1}}"
-        f"@media (prefers-reduced-motion:no-preference){{{rules}}}</style>"
-    )
 
 
 def svg(width, height, title, parts):
@@ -88,7 +75,7 @@ def pictures():
     logo = network(128, 96, 1, 1, births(1, 2, 4), step=13, radius=6, stroke=3.4, opacity=0.9, margin=11)
     icon = network(64, 64, 1, 1, births(1, 2, 3), step=13.5, radius=6, stroke=4, opacity=1, margin=7)
     return {
-        "cover.svg": svg(1200, 440, title, [birth_animation(6), *cover]),
+        "cover.svg": svg(1200, 440, title, cover),
         "logo.svg": svg(128, 96, "Networks That Grow", logo),
         "favicon.svg": svg(64, 64, "Networks That Grow", icon),
     }
