@@ -183,6 +183,14 @@ def test_confusion_counts_and_only_large_errors_are_loud():
     assert ax.get_title(loc="left") == "11 errors in 100 examples"
 
 
+def test_confusion_writes_in_white_wherever_a_cell_is_solid():
+    ax = plots.confusion([0] * 9 + [1] * 4 + [2] * 5, [0] * 9 + [2] * 2 + [1] * 2 + [0] * 5, ["a", "b", "c"])
+    cells = ax.collections[0]
+    cells.update_scalarmappable()
+    solid = (cells.get_facecolors()[:, 3] > 0.5).sum()
+    assert solid == sum(text.get_color() == "white" for text in ax.texts) == 2  # 5, and 2: just 40 % of it
+
+
 def test_confusion_without_an_error_and_with_a_hundred_classes():
     plots.confusion([0, 1], [0, 1], ["a", "b"]).figure.canvas.draw()
     assert not plots.confusion(np.arange(100), np.arange(100)[::-1], list(map(str, range(100)))).texts

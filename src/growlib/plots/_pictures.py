@@ -20,7 +20,7 @@ def confusion(labels, predictions, classes) -> Axes:
         classes: names of all classes.
 
     Returns:
-        The Axes: rows are true classes, columns predicted ones; cells above 40 % of the largest error are solid.
+        The Axes: rows are true classes, columns predicted ones; cells from 40 % of the largest error on are solid.
 
     Raises:
         ValueError: labels and predictions of unequal length, or a number that is no class.
@@ -41,7 +41,7 @@ def confusion(labels, predictions, classes) -> Axes:
         yticklabels=few and list(classes),
     )  # fmt: skip
     for row, column in zip(*np.nonzero(matrix), strict=True) if few else ():
-        loud = wrong[row, column] > 0.4 * wrong.max()
+        loud = wrong[row, column] >= 0.4 * wrong.max() > 0
         look = (
             {"color": "white", "fontweight": "bold"} if loud else {"color": INK, "alpha": 0.8 if row == column else 1}
         )
