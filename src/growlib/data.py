@@ -101,6 +101,10 @@ class Dataset:
                 )
         return replace(self, shift=shift, flip=flip, cutout=cutout)
 
+    @property
+    def augments(self) -> bool:
+        return bool(self.shift or self.flip or self.cutout)
+
     def augment(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """A batch of uint8 (B, C, H, W) with this data set's augmentation; each image draws its own.
 

@@ -1,6 +1,7 @@
 """Trainer: the loop of every chapter. Everything else happens in callbacks."""
 
 import copy
+import math
 import time
 from dataclasses import replace
 
@@ -153,7 +154,8 @@ class Trainer:
         self.emit("after_epoch")
 
     def _run_step(self, data, index: Tensor, noise: torch.Generator):
-        noise.manual_seed(mixed(self.seed, self.step, 1))
+        if data.augments:
+            noise.manual_seed(mixed(self.seed, self.step, 1))
         step_loss = 0.0
         for part in index.split(self.batch_size):
             self.inputs, self.labels = data.batch("train", part, noise)  # (B, ...), (B,)
@@ -162,9 +164,8 @@ class Trainer:
                 self.batch_loss = self.loss(self.logits, self.labels)
             self.emit("after_loss")
             share = len(part) / len(index)
-            step_loss = step_loss + self.batch_loss.detach() * share
-            self._check_loss(step_loss)
-            (self.batch_loss * share).backward()
+            step_loss = self._checked(step_loss + self.batch_loss.detach() * share)
+            (self.batch_loss * share if share < 1 else self.batch_loss).backward()
             self._progress["correct"] += (self.logits.argmax(1) == self.labels).sum()
         self.emit("after_backward")
         if self.clip is not None:
@@ -172,7 +173,7 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad()
         self._progress["loss"] += step_loss * len(index)
-        self._unread.append(step_loss)
+        (self.history.losses if self.device.type == "cpu" else self._unread).append(step_loss)
         if self._flops_an_example is None:
             self._flops_an_example = costs.training_flops(self.model) or 0
         self.training_flops += self._flops_an_example * len(index)
@@ -299,21 +300,25 @@ class Trainer:
     def _autocast(self):
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
 
-    def _check_loss(self, loss: Tensor):
-        if (self.device.type == "cpu" or self.step % 50 == 0) and not torch.isfinite(loss):  # on CUDA a sync point
+    def _checked(self, loss: Tensor) -> Tensor | float:
+        """The loss, as a number on the CPU; on CUDA, where reading it waits for the device, only now and then."""
+        if self.device.type != "cpu" and self.step % 50:
+            return loss
+        if not math.isfinite(value := loss.item()):
             step, rate = self.step, self.optimizer.param_groups[0]["lr"]
             self._unread = []
             self.optimizer.zero_grad()
             checkpoint.restore(self, self._good)
             raise FloatingPointError(
-                f"the loss is {loss.item()} at step {step} (learning rate {rate:g}): the trainer is back at step "
+                f"the loss is {value} at step {step} (learning rate {rate:g}): the trainer is back at step "
                 f"{self.step}, the start of the epoch. Lower the rate, or pass clip="
             )
+        return value if self.device.type == "cpu" else loss
 
     def _read_losses(self):
         if self._unread:
             self.history.losses += torch.stack(self._unread).tolist()
-            self._check_loss(self._unread[-1])
+            self._checked(self._unread[-1])
             self._unread = []
 
     def _check(self, data, epochs: int):
