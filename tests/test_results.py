@@ -1,6 +1,7 @@
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -447,9 +448,13 @@ def test_a_function_that_other_processes_cannot_import_is_refused_before_any_run
 
 
 NOTEBOOK = """
-from growlib import results
-results.record("02_growing_wider", run, profile=profile, seed=seed, parameters={"width": width},
-               metrics={"test_accuracy": 1 - 1 / (width + seed)}, history=[], wall_time_s=1, data={})
+if width == 13:
+    raise ValueError("thirteen units are unlucky")
+if run != "silent":
+    from growlib import results
+
+    results.record("02_growing_wider", run, profile=profile, seed=seed, parameters={"width": width},
+                   metrics={"test_accuracy": 1 - 1 / (width + seed)}, history=[], wall_time_s=1, data={})
 """
 
 
@@ -465,24 +470,18 @@ def notebook(path: Path, code: str) -> Path:
 
 
 @pytest.mark.slow
-def test_a_notebook_records_its_own_runs(tmp_path):
+def test_a_notebook_records_its_own_runs_and_is_reported_if_it_fails_or_records_nothing(tmp_path):
     path = notebook(tmp_path / "02_growing_wider.ipynb", NOTEBOOK)
-    records = run_grid(path, ARMS, [4], tmp_path / "results", processes=2)
-    assert essence(records) == [
-        {"run": run, "seed": 4, "parameters": settings, "metrics": {"test_accuracy": accuracy}, "history": []}
-        for (run, settings), accuracy in zip(ARMS.items(), [1 - 1 / 104, 1 - 1 / 14], strict=True)
+    arms = {"wide": {"width": 100}, "unlucky": {"width": 13}, "silent": {"width": 10}}
+    with pytest.raises(RuntimeError, match="2 of 3 runs failed") as failure:
+        run_grid(path, arms, [4], tmp_path / "results", processes=2)
+    assert "ValueError: thirteen units are unlucky" in str(failure.value)
+    assert re.search(r"did not record .*silent-seed4.json with the parameters {'width': 10}", str(failure.value))
+    settings = {"parameters": {"width": 100}, "metrics": {"test_accuracy": 1 - 1 / 104}, "history": []}
+    assert essence(run_grid(path, {"wide": arms["wide"]}, [4], tmp_path / "results")) == [
+        {"run": "wide", "seed": 4} | settings
     ]
     assert sorted(file.name for file in tmp_path.iterdir()) == ["02_growing_wider.ipynb", "results"]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("code", "message"), [("raise ValueError(width)", "ValueError: 100"), ("pass", "did not record .*wide-seed0.json")]
-)
-def test_a_notebook_that_fails_or_records_nothing_is_reported(tmp_path, code, message):
-    path = notebook(tmp_path / "02_growing_wider.ipynb", code)
-    with pytest.raises(RuntimeError, match=rf"1 of 1 runs failed[\s\S]*{message}"):
-        run_grid(path, {"wide": {"width": 100}}, [0], tmp_path / "results")
 
 
 def test_a_notebook_that_is_not_there_is_an_error(tmp_path):
