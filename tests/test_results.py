@@ -286,6 +286,13 @@ def test_other_numbers_show_two_digits_of_their_interval(tmp_path):
     assert (row["seconds"], row["loss"]) == ("1,248 ± 32", "0.001248 ± 0.000032")
 
 
+def test_equal_numbers_have_no_interval_to_show(tmp_path):
+    for seed in range(3):  # the mean of three times 0.1 is not 0.1: their deviation is rounding alone
+        write(tmp_path, seed=seed, metrics={"loss": 0.1, "parameters": 50890})
+    row = results.table("02_growing_wider", folder=tmp_path).loc["growing"]
+    assert (row["loss"], row["parameters"]) == ("0.1", "50,890")
+
+
 def test_one_seed_has_no_interval(tmp_path):
     write(tmp_path)
     assert results.table("02_growing_wider", folder=tmp_path).loc["growing", "test accuracy"] == "97.00 %"

@@ -131,7 +131,7 @@ def _text(name: str, numbers: Sequence[float]) -> str:
     mean, half = interval(numbers)
     if is_fraction(name):
         return f"{100 * mean:.2f} %" if math.isnan(half) else f"{100 * mean:.2f} ± {100 * half:.2f} %"
-    if math.isnan(half) or half == 0:
+    if not half > 1e-12 * abs(mean):  # one value, or equal ones up to rounding
         return f"{mean:,.0f}" if mean == round(mean) else f"{mean:.4g}"
     decimals = max(0, 1 - math.floor(math.log10(half)))  # two digits of the half-width
     return f"{mean:,.{decimals}f} ± {half:,.{decimals}f}"
