@@ -63,18 +63,22 @@ def execute(path: Path, timeout: int) -> CacheBundleIn | None:
     return CacheBundleIn(notebook, str(path), data={"execution_seconds": result.time})
 
 
+def fill(workers: int, timeout: int) -> None:
+    """Execute the notebooks that the cache lacks, several at a time."""
+    with ThreadPoolExecutor(workers) as pool:
+        for bundle in pool.map(lambda path: execute(path, timeout), missing()):
+            if bundle is not None:
+                get_cache(CACHE).cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
+
+
 def main() -> None:
-    """Fill the cache."""
+    """Bring the cache up to date."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workers", type=int, default=2, help="notebooks executed at the same time")
     parser.add_argument("--timeout", type=int, default=900, help="seconds that one cell may take")
     options = parser.parse_args()
     drop_stale(key(os.environ.get("GROWLIB_PROFILE", "standard")))
-    paths = missing()
-    with ThreadPoolExecutor(options.workers) as pool:
-        for bundle in pool.map(lambda path: execute(path, options.timeout), paths):
-            if bundle is not None:
-                get_cache(CACHE).cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
+    fill(options.workers, options.timeout)
 
 
 if __name__ == "__main__":

@@ -165,4 +165,5 @@ def known_loss(name: str):
 
 
 def known_budget(limits: dict | None) -> Budget | None:
+    """Return the budget that a checkpoint describes."""
     return None if limits is None else Budget(**limits)

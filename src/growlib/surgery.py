@@ -79,6 +79,7 @@ def _collapsed_axis(key: str, parameter: Tensor) -> int | None:
 
 
 def refuse_unmovable(optimizer: Optimizer | None):
+    """Raise TypeError for an optimizer whose state cannot follow a change of structure."""
     if optimizer is None:
         return
     if isinstance(optimizer, torch.optim.LBFGS):
