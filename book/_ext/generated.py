@@ -35,10 +35,11 @@ def modules() -> Iterator[str]:
     folder = Path(package[0])
     for path in sorted([*folder.glob("[a-z]*.py"), *folder.glob("[a-z]*/__init__.py")]):
         name = path.parent.name if path.name == "__init__.py" else path.stem
-        members = ":imported-members:\n" if path.name == "__init__.py" else ""
+        options = ["members", *["imported-members"] * (path.name == "__init__.py")]
         yield f"## growlib.{name}\n"
-        yield f"```{{eval-rst}}\n.. automodule:: growlib.{name}\n   :members:\n"
-        yield f"   {members}```\n" if members else "```\n"
+        yield f"```{{eval-rst}}\n.. automodule:: growlib.{name}"
+        yield from (f"   :{option}:" for option in options)
+        yield "```\n"
 
 
 GENERATED = {"parameters": parameters, "modules": modules}
