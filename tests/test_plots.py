@@ -425,3 +425,22 @@ WRONG = {
 def test_wrong_input_gives_an_error_with_the_values(message):
     with pytest.raises(ValueError, match=message):
         WRONG[message]()
+
+
+# Runs laid over each other
+
+
+def test_losses_lie_over_each_other_with_what_was_lost():
+    whole = a_history(epochs=3, steps=10)
+    trainer = SimpleNamespace(history=a_history(epochs=2, steps=10))
+    ax = plots.losses({"whole": whole, "resumed": trainer}, lost=(12, 17))
+    broad, thin = ax.lines[:2]
+    assert broad.get_ydata().tolist() == whole.losses and thin.get_ydata().tolist() == trainer.history.losses
+    assert thin.get_xdata()[0] == 1 and broad.get_linewidth() > 3 * thin.get_linewidth()
+    assert places(ax, "change") == [10, 20, 30]
+    (lost,) = [patch for patch in ax.patches if patch.get_gid() == "lost"]
+    assert (lost.get_x(), lost.get_x() + lost.get_width()) == (12, 17)
+    with pytest.raises(ValueError, match="resumed has no step yet"):
+        plots.losses({"whole": whole, "resumed": SimpleNamespace(losses=[])})
+    with pytest.raises(ValueError, match="nothing to draw"):
+        plots.losses({})

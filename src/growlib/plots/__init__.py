@@ -3,6 +3,7 @@
 from growlib.plots._curves import compare, curves, resources
 from growlib.plots._folds import folds, snapshot
 from growlib.plots._growth import growth
+from growlib.plots._losses import losses
 from growlib.plots._network import network
 from growlib.plots._pictures import confusion, predictions
 from growlib.plots._scrubber import Scrubber, scrubber
@@ -16,6 +17,7 @@ __all__ = [
     "curves",
     "folds",
     "growth",
+    "losses",
     "network",
     "predictions",
     "resources",
