@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch.optim.lr_scheduler import OneCycleLR
 
-from growlib import MLP, Callback, LRSchedule, Trainer, Widen, every, load, narrower_than, split
+from growlib import MLP, Callback, LRSchedule, Trainer, Widen, every, load, narrower_than, orthogonal
 
 EPOCHS, BATCH, SEED = 6, 64, 0  # the sixth epoch trains the last eight units
 TARGET = Path(__file__).parent / "_static" / "grownet.js"
@@ -51,7 +51,7 @@ def main():
     steps = EPOCHS * -(-len(data.train) // BATCH) + 1
     callbacks = [
         stages := Stages(),
-        Widen(by=8, when=every(1, "epoch") & narrower_than(104), init=split),
+        Widen(by=8, when=every(1, "epoch") & narrower_than(104), init=orthogonal),
         LRSchedule(OneCycleLR, per="step", max_lr=5e-3, total_steps=steps),
     ]
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.1)
