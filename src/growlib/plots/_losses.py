@@ -2,6 +2,7 @@
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullLocator
 
 from growlib.plots._curves import mark_changes
 from growlib.plots._style import COLORS, INK, PALETTE
@@ -34,6 +35,9 @@ def losses(runs: dict, lost: tuple[int, int] | None = None, ax: Axes | None = No
     if lost:
         ax.axvspan(*lost, color=PALETTE["magenta"], alpha=0.25, linewidth=0, label="lost in the crash", gid="lost")
     mark_changes(ax, next(iter(histories.values())), None, "step")
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_locator(NullLocator())
     ax.set_xlabel("step")
     ax.set_title("training loss")
     ax.legend(fontsize="small")
