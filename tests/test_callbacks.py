@@ -195,6 +195,8 @@ def test_shrinking_the_batch_does_not_change_the_gradients(digits):
 
 
 def test_the_bar_is_one_line_and_quiet_in_ci(digits, monkeypatch, capsys):
+    import ipykernel  # noqa: F401  (that it is imported does not make this a notebook)
+
     monkeypatch.delenv("CI", raising=False)
     make([ProgressBar()]).fit(digits, epochs=3)
     shown = capsys.readouterr().err

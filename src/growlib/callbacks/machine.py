@@ -84,7 +84,7 @@ class ProgressBar(Callback):
 
     def before_fit(self, trainer):
         if not os.environ.get("CI"):
-            file = _Line() if "ipykernel" in sys.modules else sys.stderr
+            file = _Line() if _in_a_notebook() else sys.stderr
             layout = "{percentage:3.0f}% {bar:20} {n_fmt}/{total_fmt} epochs, {elapsed}{postfix}"
             self.bar = tqdm(total=trainer.epochs, file=file, bar_format=layout)
 
@@ -97,6 +97,11 @@ class ProgressBar(Callback):
         if self.bar:
             self.bar.close()
             self.bar = None
+
+
+def _in_a_notebook() -> bool:
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    return hasattr(shell, "kernel")
 
 
 class _Line:
