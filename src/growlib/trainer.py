@@ -164,8 +164,9 @@ class Trainer:
                 self.batch_loss = self.loss(self.logits, self.labels)
             self.emit("after_loss")
             share = len(part) / len(index)
-            step_loss = self._checked(step_loss + self.batch_loss.detach() * share)
-            (self.batch_loss * share if share < 1 else self.batch_loss).backward()
+            part_loss = self.batch_loss if share == 1 else self.batch_loss * share
+            step_loss = self._checked(part_loss.detach() + step_loss)
+            part_loss.backward()
             self._progress["correct"] += (self.logits.argmax(1) == self.labels).sum()
         self.emit("after_backward")
         if self.clip is not None:
