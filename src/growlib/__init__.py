@@ -12,8 +12,10 @@ from growlib.callbacks import (
     ProgressBar,
     Prune,
     ResourceMonitor,
+    Rewire,
     StepByAge,
     Widen,
+    cosine_decay,
     each,
     warmup_decay,
 )
@@ -24,12 +26,16 @@ from growlib.discovery import growable
 from growlib.growth import Change, check_growth, hidden_of, lost_tensors, prune, widen
 from growlib.inits import gradmax, north, orthogonal, random, split, variance_transfer, zero_out
 from growlib.layers import GrowBatchNorm2d, GrowConv2d, GrowLinear, Hidden
+from growlib.masked import connections, sparse_layers
 from growlib.models import MLP, ConvNet, ResNet
 from growlib.probe import Probe
 from growlib.profiles import by_profile
+from growlib.scores import at_random, gradient_importance, largest_gradient, smallest_magnitude
 from growlib.signals import activation, magnitude, taylor
+from growlib.sparsity import erk, ranked, rewire, sparsify, uniform
 from growlib.trainer import Callback, History, Trainer
 from growlib.when import every, narrower_than, plateau, shallower_than, within_budget
+from growlib.wiring import budget_report, cut_off, degrees
 
 __version__ = "0.1.0"
 

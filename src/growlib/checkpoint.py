@@ -11,6 +11,7 @@ from growlib.costs import Budget
 from growlib.depth import rediscover
 from growlib.growth import lost_tensors
 from growlib.inserted import insertions, match
+from growlib.masked import describe_sparse, match_sparse
 from growlib.models import KNOWN
 
 FORMAT = 1
@@ -55,7 +56,7 @@ def describe(model: nn.Module) -> dict:
     """The class of a model and, for the classes of growlib.models, the arguments that build it."""
     name = type(model).__name__
     config = model.config() if KNOWN.get(name) is type(model) else None
-    return {"class": name, "config": config, "inserted": insertions(model)}
+    return {"class": name, "config": config, "inserted": insertions(model), "sparse": describe_sparse(model)}
 
 
 def build(description: dict) -> nn.Module:
@@ -74,6 +75,7 @@ def load_weights(model: nn.Module, description: dict, weights: dict):
     if type(model).__name__ != description["class"]:
         raise ValueError(f"the checkpoint holds a {description['class']}, and the model is a {type(model).__name__}")
     changed = match(model, description.get("inserted", {}))
+    match_sparse(model, description.get("sparse", {}))
     mine, theirs = set(model.state_dict()), set(weights)
     if mine != theirs:
         raise ValueError(

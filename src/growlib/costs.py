@@ -9,11 +9,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from growlib.compiled import uncompiled
 from growlib.layers import evaluating
+from growlib.masked import sparse_layers
 
 
 def parameters(model: nn.Module) -> int:
-    """The number of trainable parameters."""
-    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    """The number of trainable parameters; of a sparse weight its connections."""
+    absent = {layer.weight: int((~layer.mask).sum()) for layer in sparse_layers(model).values()}
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return sum(parameter.numel() - absent.get(parameter, 0) for parameter in trained)
 
 
 def flops(model: nn.Module) -> int | None:

@@ -13,6 +13,7 @@ from growlib.discovery import growable
 from growlib.growth import Change, hidden_of
 from growlib.inserted import Block, ImageBlock, name_of, path_of, put_behind
 from growlib.layers import Hidden, evaluating
+from growlib.masked import connections, sparse_layers
 from growlib.surgery import adopt, refuse_unmovable
 
 TOLERANCE = 1e-10  # of outputs in float64, relative to the largest one
@@ -61,11 +62,16 @@ def deepen(model: nn.Module, after: Hidden | str, init=None, optimizer: Optimize
         The Change, of the width that the new layer brought.
 
     Raises:
-        ValueError: For an unknown layer, or if outputs would move that the init promises to keep.
+        ValueError: For an unknown layer, a sparse model, or if outputs would move that the init promises to keep.
         TypeError: For an optimizer that cannot take on tensors. Nothing has changed then.
     """
     refuse_unmovable(optimizer)
     model = as_written(model)
+    if sparse_layers(model):
+        raise ValueError(
+            f"cannot deepen a sparse model of {connections(model):,} connections: a new layer would be dense, and "
+            "break the budget. Call deepen before sparsify"
+        )
     after = _named(model, after)
     put = _verified(model, after, init)
     neighbours = _tensors_before(model, after)

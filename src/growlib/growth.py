@@ -12,6 +12,7 @@ from growlib import costs
 from growlib.compiled import as_written, renew_compiled, uncompiled
 from growlib.inits import mean_row, zero_out
 from growlib.layers import Hidden, evaluating
+from growlib.masked import Sparse
 from growlib.surgery import Surgeon, places_of, tensors_by_unit
 
 
@@ -84,10 +85,11 @@ def widen(model, hidden, by: int, init=zero_out, optimizer: Optimizer | None = N
         The Change.
 
     Raises:
-        ValueError: For an unknown layer, or a `by` that is not a positive multiple of the layer's unit.
+        ValueError: For an unknown or sparse layer, or a `by` that is not a positive multiple of the layer's unit.
         TypeError: For an optimizer whose state cannot be moved. Nothing has changed then.
     """
     hidden = _find(model, hidden)
+    refuse_sparse(hidden, "widen")
     if not isinstance(by, int) or by < 1 or by % hidden.unit:
         whole = (
             "a positive number" if hidden.unit == 1 else f"a positive multiple of {hidden.unit}, the size of a group"
@@ -133,9 +135,10 @@ def prune(model, hidden, units: Iterable[int], optimizer: Optimizer | None = Non
         The Change.
 
     Raises:
-        ValueError: For an unknown layer or unit, a part of a group, or when no unit would stay.
+        ValueError: For an unknown or sparse layer, an unknown unit, a part of a group, or when no unit would stay.
     """
     hidden = _find(model, hidden)
+    refuse_sparse(hidden, "prune")
     units = sorted({int(unit) for unit in units})
     before = hidden.width
     for unit in units:
@@ -278,6 +281,16 @@ def _change(kind: str, surgeon: Surgeon, hidden: Hidden, before: int, units: lis
     width = _find(model, hidden.name).width
     size, work = costs.parameters(model), costs.flops(model)
     return Change(kind, None, hidden.name, before, width, units, size, work, "", surgeon.previous, optimizer)
+
+
+def refuse_sparse(hidden: Hidden, deed: str):
+    """Raise ValueError for a layer whose number of connections is fixed."""
+    if sparse := [module for module in (*hidden.producers, *hidden.consumers) if isinstance(module, Sparse)]:
+        count = " and ".join(f"{int(layer.mask.sum()):,}" for layer in sparse)
+        raise ValueError(
+            f"cannot {deed} layer {hidden.name!r}: the layers that make and read its units are sparse, with {count} "
+            f"connections that may move but not change in number. Call {deed} before sparsify"
+        )
 
 
 def _listed(tensors):

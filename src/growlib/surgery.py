@@ -93,12 +93,34 @@ def _hand_over(optimizer: Optimizer, old: Tensor, new: Tensor, axis: int, origin
 def _moved_state(key, value, old, new, axis, origin, group):
     if not torch.is_tensor(value) or value.ndim == 0 or axis == _collapsed_axis(key, old):
         return value
-    start = {
+    return moved(value, axis, origin, _start(key, new, group))
+
+
+def _start(key: str, parameter: Tensor, group: dict) -> float | Tensor:
+    """What an optimizer's state holds before the first step."""
+    return {
         "step_size": group["lr"],  # Rprop
         "sum": group.get("initial_accumulator_value", 0.0),  # Adagrad
-        "ax": new.detach(),  # ASGD's average of the weights
+        "ax": parameter.detach(),  # ASGD's average of the weights
     }.get(key, 0.0)
-    return moved(value, axis, origin, start)
+
+
+def restart(optimizer: Optimizer | None, parameter: nn.Parameter, where: Tensor):
+    """Lets an optimizer forget what it knows of some entries of a parameter.
+
+    Factors that are shared by a row or column (Adafactor's) stay as they are.
+
+    Args:
+        optimizer: In use, or None.
+        parameter: As it is now; those that the optimizer does not hold are passed over.
+        where: Boolean, of the parameter's shape.
+    """
+    for group in optimizer.param_groups if optimizer else ():
+        if any(held is parameter for held in group["params"]):
+            for key, value in optimizer.state.get(parameter, {}).items():
+                if torch.is_tensor(value) and value.shape == parameter.shape:
+                    start = torch.as_tensor(_start(key, parameter, group)).to(value)
+                    value.copy_(torch.where(where, start, value))
 
 
 def moved(tensor: Tensor, axis: int, origin: Tensor, start=0.0) -> Tensor:

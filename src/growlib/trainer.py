@@ -225,25 +225,39 @@ class Trainer:
             settings, named: For the function, after the model and the hidden layer.
             cause: Why.
         """
-        if parallel.rank():
-            return self._follow(parallel.agreed())
         name = hidden if isinstance(hidden, str) else hidden.name
-        if self.budget is not None:
+        if self.budget is not None and not parallel.rank():
             deed = f"{function.__name__}(model, {name!r}, {', '.join(map(repr, settings))})"
             self.budget.refuse(self.trial(function, name, *settings), deed)
-        with parallel.together(self.model, self.optimizer):
-            change = function(self.model, hidden, *settings, optimizer=self.optimizer, **named)
-            parallel.agreed((function, name, settings, cause))
-        return self._note(change, cause)
+        return self.tell(function, name, *settings, cause=cause, **named)
 
-    def _follow(self, order) -> Change:
-        """Makes the change that rank 0 has made, with its new weights."""
-        function, name, settings, cause = order
-        with parallel.together(self.model, self.optimizer):
-            change = function(self.model, name, *settings, optimizer=self.optimizer)
-        return self._note(change, cause)
+    def tell(self, function, *settings, cause: str = "", **named) -> Change | None:
+        """Calls `function(model, *settings, optimizer=optimizer)`, of several processes on all of them.
 
-    def _note(self, change: Change, cause: str) -> Change:
+        Args:
+            function: Changes the model in place. A Change that it returns is recorded.
+            settings: For the function, on all processes.
+            cause: Of a Change.
+            named: For the function, where the change is decided; the other processes take over what came of it.
+        """
+        if parallel.rank():
+            return self._follow(parallel.agreed())
+        with parallel.together(self.model, self.optimizer):
+            result = function(self.model, *settings, optimizer=self.optimizer, **named)
+            parallel.agreed((function, settings, cause))
+        return self._note(result, cause)
+
+    def _follow(self, order) -> Change | None:
+        """Does what rank 0 has done, and takes over its values."""
+        function, settings, cause = order
+        with parallel.together(self.model, self.optimizer):
+            result = function(self.model, *settings, optimizer=self.optimizer)
+        return self._note(result, cause)
+
+    def _note(self, change: Change | None, cause: str) -> Change | None:
+        self._probe = None, None  # the model is another
+        if change is None:
+            return None
         change = replace(change, step=self.step, cause=cause)
         self.history.changes.append({**change.record(), "epoch": self.epoch})
         self._flops_an_example = None
@@ -254,7 +268,7 @@ class Trainer:
 
         Nothing is computed before it is asked for, and nothing twice between two changes of the model.
         """
-        moment = self.step, len(self.history.changes), id(self.inputs)
+        moment = self.step, id(self.inputs)
         if self._probe[0] != moment:
             self._probe = moment, Probe(self.model, self.inputs, self.labels, self.loss)
         return self._probe[1]
@@ -264,6 +278,12 @@ class Trainer:
         model = copy.deepcopy(self.model).to("meta")
         function(model, name, *settings)
         return model
+
+    @property
+    def done(self) -> float:
+        """The share of the present task that is done, from 0 to 1."""
+        progress = self._progress
+        return min(1.0, (progress["epoch"] + progress["position"] / len(self.data.train)) / self.epochs)
 
     def stop(self, reason: str):
         """Ends the run after the current step or epoch."""

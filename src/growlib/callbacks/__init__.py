@@ -3,6 +3,7 @@
 from growlib.callbacks.age import StepByAge
 from growlib.callbacks.depth import Deepen, last
 from growlib.callbacks.machine import ProgressBar, ResourceMonitor, resident_bytes
+from growlib.callbacks.rewiring import Rewire, cosine_decay
 from growlib.callbacks.schedule import LRSchedule, warmup_decay
 from growlib.callbacks.structure import Prune, Widen, each
 from growlib.callbacks.watch import Checkpoint, EarlyStopping, Evaluate
