@@ -9,7 +9,7 @@ from torch import nn
 
 from growlib.growth import widen
 from growlib.inits import random
-from growlib.layers import GrowBatchNorm2d, GrowConv2d, GrowLinear, Hidden, evaluating
+from growlib.layers import Attention, GrowBatchNorm2d, GrowConv2d, GrowLinear, Hidden, evaluating
 
 
 def test_growable_layers_compute_what_plain_ones_do():
@@ -57,3 +57,18 @@ def test_evaluating_puts_every_module_back_to_its_own_mode():
         model(inputs_for(model))
     assert [module.training for module in model.modules()] == modes
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("heads", [1, 3])
+def test_attention_is_torchs_own(heads):
+    torch.manual_seed(0)
+    block, theirs = Attention(6, heads), nn.MultiheadAttention(6, heads, batch_first=True)
+    with torch.no_grad():
+        read = (block.query, block.key, block.value)
+        theirs.in_proj_weight.copy_(torch.cat([layer.weight for layer in read]))
+        theirs.in_proj_bias.copy_(torch.cat([layer.bias for layer in read]))
+        theirs.out_proj.load_state_dict(block.project.state_dict())
+    tokens = torch.randn(4, 5, 6)
+    outputs, mass = theirs(tokens, tokens, tokens, average_attn_weights=False)
+    torch.testing.assert_close(block(tokens), outputs)
+    torch.testing.assert_close(block.mass(block.query(tokens), block.key(tokens)), mass)

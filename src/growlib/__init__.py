@@ -11,6 +11,7 @@ from growlib.callbacks import (
     LRSchedule,
     ProgressBar,
     Prune,
+    RandomWalk,
     ResourceMonitor,
     Rewire,
     StepByAge,
@@ -30,7 +31,17 @@ from growlib.masked import connections, sparse_layers
 from growlib.models import MLP, ConvNet, ResNet
 from growlib.probe import Probe
 from growlib.profiles import by_profile
-from growlib.scores import at_random, gradient_importance, largest_gradient, smallest_magnitude
+from growlib.scores import (
+    at_random,
+    attention,
+    gradient_importance,
+    hebbian,
+    largest_gradient,
+    sign_flip,
+    smallest_magnitude,
+    stdp,
+    topological,
+)
 from growlib.signals import activation, magnitude, taylor
 from growlib.sparsity import erk, ranked, rewire, sparsify, uniform
 from growlib.trainer import Callback, History, Trainer

@@ -75,7 +75,7 @@ def load_weights(model: nn.Module, description: dict, weights: dict):
     if type(model).__name__ != description["class"]:
         raise ValueError(f"the checkpoint holds a {description['class']}, and the model is a {type(model).__name__}")
     changed = match(model, description.get("inserted", {}))
-    match_sparse(model, description.get("sparse", {}))
+    match_sparse(model, description.get("sparse", {}), weights)
     mine, theirs = set(model.state_dict()), set(weights)
     if mine != theirs:
         raise ValueError(

@@ -82,15 +82,16 @@ def describe_sparse(model: nn.Module) -> dict[str, list[str]]:
     return {name: [own for own, _ in layer.named_buffers()] for name, layer in sparse_layers(model).items()}
 
 
-def match_sparse(model: nn.Module, wanted: dict[str, list[str]]):
+def match_sparse(model: nn.Module, wanted: dict[str, list[str]], weights: dict[str, Tensor]):
     """Makes the layers of a model sparse that are so in a file, ready to load what it holds.
 
     Args:
         model: Any module.
         wanted: What `describe_sparse` gave.
+        weights: The tensors of the file.
     """
     for name, buffers in wanted.items():
         layer = masked(model.get_submodule(name))
         for own in buffers:
             if own not in layer._buffers:
-                layer.register_buffer(own, torch.zeros_like(layer.weight))
+                layer.register_buffer(own, torch.zeros_like(weights[f"{name}.{own}"], device=layer.weight.device))

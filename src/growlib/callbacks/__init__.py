@@ -6,4 +6,5 @@ from growlib.callbacks.machine import ProgressBar, ResourceMonitor, resident_byt
 from growlib.callbacks.rewiring import Rewire, cosine_decay
 from growlib.callbacks.schedule import LRSchedule, warmup_decay
 from growlib.callbacks.structure import Prune, Widen, each
+from growlib.callbacks.walk import RandomWalk
 from growlib.callbacks.watch import Checkpoint, EarlyStopping, Evaluate

@@ -1,13 +1,8 @@
-"""What a connection is worth: functions (layer, probe) -> the worth of every weight, absent ones included.
-
-Rewiring drops the connections of the lowest worth and regrows those of the highest; `sparsify` keeps the highest. A
-score that brings its own number of drops has it as an attribute `count`, a function of the worths of all connections.
-One that remembers something of every connection keeps it in a buffer of the layer: its `begin(layer)` makes the buffer,
-its `born(layer, indices)` is told of new connections.
-"""
+"""Scores that look at a weight, or at the gradient that it would get."""
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 from torch.nn.grad import conv2d_weight
 
 from growlib.probe import Probe
@@ -86,9 +81,24 @@ def weight_gradient(layer: nn.Module, probe: Probe) -> Tensor:
     Returns:
         As the weight.
     """
-    inputs, slopes = probe.inputs_of(layer), probe.gradient_of(layer)
+    return outer(layer, probe.inputs_of(layer), probe.gradient_of(layer))
+
+
+def outer(layer: nn.Module, inputs: Tensor, signals: Tensor) -> Tensor:
+    """What every weight reads times a signal of the unit that it belongs to, added up over the batch and all positions.
+
+    Args:
+        layer: A linear layer or a 2-D convolution.
+        inputs: What the layer reads, or something of that shape.
+        signals: What the layer puts out, or something of that shape.
+
+    Returns:
+        As the weight.
+    """
     if isinstance(layer, nn.Linear):
-        return slopes.flatten(0, -2).T @ inputs.flatten(0, -2)  # (outputs, inputs)
-    if layer.padding_mode != "zeros":
-        raise ValueError(f"a convolution that pads with {layer.padding_mode!r}: only zeros are known here")
-    return conv2d_weight(inputs, layer.weight.shape, slopes, layer.stride, layer.padding, layer.dilation, layer.groups)
+        return signals.flatten(0, -2).T @ inputs.flatten(0, -2)  # (outputs, inputs)
+    if not isinstance(layer, nn.Conv2d):
+        raise ValueError(f"{type(layer).__name__}: only linear layers and 2-D convolutions can be scored in this way")
+    mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+    padded = pad(inputs, layer._reversed_padding_repeated_twice, mode)  # also where padding is "same"
+    return conv2d_weight(padded, layer.weight.shape, signals, layer.stride, 0, layer.dilation, layer.groups)
