@@ -44,6 +44,7 @@ from growlib.scores import (
 )
 from growlib.signals import activation, magnitude, taylor
 from growlib.sparsity import erk, ranked, rewire, sparsify, uniform
+from growlib.tickets import Ticket, lottery, masks_of, shuffled, wire
 from growlib.trainer import Callback, History, Trainer
 from growlib.when import every, narrower_than, plateau, shallower_than, within_budget
 from growlib.wiring import budget_report, cut_off, degrees

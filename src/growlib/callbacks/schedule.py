@@ -61,7 +61,9 @@ class LRSchedule(Callback):
 
     def load_state_dict(self, state: dict):
         self.saved = state.get("saved")
-        if self.scheduler is not None and self.saved is not None:
+        if self.saved is None:  # put back to before it began
+            self.scheduler = None
+        elif self.scheduler is not None:
             self.scheduler.load_state_dict(self.saved)
 
     def __repr__(self) -> str:
