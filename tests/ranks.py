@@ -16,13 +16,18 @@ from growlib import (
     Deepen,
     LRSchedule,
     Prune,
+    Rewire,
     Trainer,
     Widen,
+    at_random,
+    connections,
     every,
     load,
     narrower_than,
     orthogonal,
     prune,
+    smallest_magnitude,
+    sparsify,
     split,
     warmup_decay,
     widen,
@@ -131,6 +136,22 @@ def a_convnet(folder):
     return told(trainer)
 
 
+def a_rewired_run(folder):
+    """A sparse network whose connections move: at random on rank 0, which counts."""
+
+    class WatchAll(Watch):
+        def after_step(self, trainer):
+            self.seen.append(fingerprint(trainer.model, trainer.optimizer))
+
+    torch.manual_seed(rank())
+    model = sparsify(MLP(64, [8, 6], 10), 0.3)
+    trainer = Trainer(model, torch.optim.AdamW(model.parameters(), lr=1e-2), batch_size=64, device="cpu")
+    trainer.callbacks = [Rewire(smallest_magnitude, at_random, every(2, "steps")), WatchAll()]
+    before = connections(model)
+    trainer.fit(few(), epochs=2)
+    return {"seen": trainer.callbacks[1].seen, "before": before, "after": connections(model)}
+
+
 def a_failure_on_rank_0(folder):
     def fail(trainer, hidden):
         raise ValueError("no such unit")
@@ -200,6 +221,7 @@ if __name__ == "__main__":
         the_same_run_resumed,
         a_run_without_growth,
         a_convnet,
+        a_rewired_run,
         a_failure_on_rank_0,
         other_architectures,
     ):

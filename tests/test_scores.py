@@ -8,13 +8,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as some
-from networks import convnet, mlp
+from networks import convnet, inputs_for, mlp, resnet
 from torch import nn
+from torch.nn.functional import cross_entropy
 
-from growlib import MLP, Probe, sparsify
+from growlib import MLP, Probe, at_random, gradient_importance, largest_gradient, smallest_magnitude, sparsify
 from growlib.layers import Attention
 from growlib.patches import patches
-from growlib.scores import attention, hebbian, sign_flip, stdp, topological
+from growlib.scores import attention, hebbian, sign_flip, stdp, topological, weight_gradient
 from growlib.scores._activity import CLOCK, DEPRESSION, FADING, latency, timing
 
 LAYERS = {
@@ -330,3 +331,57 @@ def test_new_signs_are_drawn():
     born = torch.arange(4000)
     sign_flip.born(layer, born)
     assert abs(layer.signs.view(-1)[born].float().mean()) < 0.1
+
+
+# ---------------------------------------------------------------------------------------- weights and gradients
+
+LABELS = torch.arange(16) % 4
+
+
+def probed_network(make):
+    torch.manual_seed(0)
+    model = sparsify(make(torch.float64), 0.5).eval()
+    return model, Probe(model, inputs_for(model), LABELS)
+
+
+@pytest.mark.parametrize("make, name", [(mlp, "hidden2"), (convnet, "conv2"), (resnet, "stage2.block1.shortcut")])
+def test_the_gradient_is_that_of_the_dense_layer_by_finite_differences(make, name):
+    model, probe = probed_network(make)
+    layer = model.get_submodule(name)
+    found, small = weight_gradient(layer, probe), 1e-6
+    layer.mask.fill_(True)  # as if all connections were there
+    for index in range(0, layer.weight.numel(), 7):
+        ends = []
+        for side in (small, -small):
+            with torch.no_grad():
+                layer.weight.view(-1)[index] += side
+                ends.append(cross_entropy(model(probe.inputs), LABELS).item())
+                layer.weight.view(-1)[index] -= side
+        assert found.view(-1)[index].item() == pytest.approx((ends[0] - ends[1]) / 2 / small, abs=1e-7)
+
+
+@pytest.mark.parametrize("make, name", [(mlp, "hidden1"), (convnet, "conv1")])
+def test_scores_see_what_they_say(make, name):
+    model, probe = probed_network(make)
+    layer = model.get_submodule(name)
+    gradient = weight_gradient(layer, probe)
+    torch.testing.assert_close(largest_gradient(layer, probe), gradient.abs())
+    torch.testing.assert_close(gradient_importance(layer, probe), (gradient * layer.weight).abs())
+    torch.testing.assert_close(smallest_magnitude(layer), layer.weight.abs())
+    assert largest_gradient(layer, probe)[~layer.mask].any()  # RigL sees what is not there
+    assert not gradient_importance(layer, probe)[~layer.mask].any()  # SNIP does not
+
+
+def test_at_random_draws_from_torchs_generator():
+    layer = nn.Linear(50, 40)
+    torch.manual_seed(3)
+    first, second = at_random(layer), at_random(layer)
+    torch.manual_seed(3)
+    assert torch.equal(at_random(layer), first) and not torch.equal(first, second)
+
+
+def test_a_convolution_with_other_padding_is_refused():
+    layer = nn.Conv2d(2, 3, 3, padding=1, padding_mode="circular")
+    model = nn.Sequential(layer, nn.Flatten(), nn.Linear(3 * 16, 4))
+    with pytest.raises(ValueError, match="pads with 'circular'"):
+        largest_gradient(layer, Probe(model, torch.randn(16, 2, 4, 4), LABELS))

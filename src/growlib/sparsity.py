@@ -250,9 +250,7 @@ def rewire(model, drop, regrow, fraction: float, probe=None, optimizer=None, sco
 def pools(model: nn.Module, scope: str) -> list[dict[str, Sparse]]:
     """The sparse layers of a model, in groups that share their connections."""
     if not (layers := sparse_layers(model)):
-        raise ValueError(
-            f"this {type(model).__name__} has no sparse layers: call sparsify(model, density) before it is rewired"
-        )
+        raise ValueError(f"this {type(model).__name__} has no sparse layers: call sparsify(model, density) first")
     if scope not in ("layer", "global"):
         raise ValueError(f"scope={scope!r} must be 'layer' (each keeps its number) or 'global' (the model keeps it)")
     return [layers] if scope == "global" else [{name: layer} for name, layer in layers.items()]

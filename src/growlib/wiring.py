@@ -6,7 +6,8 @@ from torch import Tensor, nn
 
 from growlib.growth import hidden_of
 from growlib.layers import Hidden
-from growlib.masked import Sparse, sparse_layers
+from growlib.masked import Sparse
+from growlib.sparsity import pools
 
 
 def budget_report(model: nn.Module) -> pd.DataFrame:
@@ -20,7 +21,7 @@ def budget_report(model: nn.Module) -> pd.DataFrame:
         weights that are not zero where there is no connection (0 by law), and the bytes of masks, signs and other
         state of connections. Last the parameters outside of sparse layers, and their biases, which have no mask.
     """
-    layers = sparse_layers(model)
+    layers = pools(model, "global")[0]
     rows = {name: _row(layer) for name, layer in layers.items()}
     table = pd.DataFrame(rows.values(), index=list(rows)).fillna(0)
     table.loc["all sparse layers"] = table.sum()
