@@ -378,10 +378,3 @@ def test_at_random_draws_from_torchs_generator():
     first, second = at_random(layer), at_random(layer)
     torch.manual_seed(3)
     assert torch.equal(at_random(layer), first) and not torch.equal(first, second)
-
-
-def test_a_convolution_with_other_padding_is_refused():
-    layer = nn.Conv2d(2, 3, 3, padding=1, padding_mode="circular")
-    model = nn.Sequential(layer, nn.Flatten(), nn.Linear(3 * 16, 4))
-    with pytest.raises(ValueError, match="pads with 'circular'"):
-        largest_gradient(layer, Probe(model, torch.randn(16, 2, 4, 4), LABELS))
