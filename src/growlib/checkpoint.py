@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from growlib.costs import Budget
+from growlib.csr import match_csr
 from growlib.depth import rediscover
 from growlib.growth import lost_tensors
 from growlib.inserted import insertions, match
@@ -75,6 +76,7 @@ def load_weights(model: nn.Module, description: dict, weights: dict):
     if type(model).__name__ != description["class"]:
         raise ValueError(f"the checkpoint holds a {description['class']}, and the model is a {type(model).__name__}")
     changed = match(model, description.get("inserted", {}))
+    match_csr(model, description.get("sparse", {}))
     match_sparse(model, description.get("sparse", {}), weights)
     mine, theirs = set(model.state_dict()), set(weights)
     if mine != theirs:

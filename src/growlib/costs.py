@@ -20,8 +20,9 @@ def parameters(model: nn.Module) -> int:
 
 
 def flops(model: nn.Module) -> int | None:
-    """Floating-point operations of one forward pass of one example: matrix products and convolutions, 2 a
-    multiply-add. None for a model without an `input_shape`."""
+    """Floating-point operations of one forward pass of one example, as they are done: matrix products and convolutions,
+    2 a multiply-add. CsrLinear does them for its connections only; SparseLinear and SparseConv2d for all weights, their
+    zeros too. None for a model without an `input_shape`."""
     return _counted(model, backward=False)
 
 
@@ -50,9 +51,10 @@ def memory(model: nn.Module, optimizer: torch.optim.Optimizer, batch_size: int) 
         batch_size: Examples a step.
 
     Returns:
-        parameters, gradients, optimizer, activations (what autograd keeps for the backward pass) and their total.
+        parameters, gradients, optimizer, activations (what autograd keeps for the backward pass), buffers where there
+        are any (masks, the wiring of CSR layers, running statistics), and their total.
     """
-    weights = {parameter.data_ptr() for parameter in model.parameters()}
+    weights = {tensor.data_ptr() for tensor in (*model.parameters(), *model.buffers())}
     kept = {}
 
     def keep(tensor):
@@ -69,6 +71,8 @@ def memory(model: nn.Module, optimizer: torch.optim.Optimizer, batch_size: int) 
         "optimizer": sum(value.nbytes for value in state),
         "activations": sum(kept.values()) + outputs.nbytes,
     }
+    if buffers := sum(buffer.nbytes for buffer in model.buffers()):
+        bill["buffers"] = buffers
     return bill | {"total": sum(bill.values())}
 
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from growlib.compiled import as_written, renew_compiled
+from growlib.csr import CsrLinear, to_store
 from growlib.masked import MASKED, Sparse, masked, sparse_layers
 from growlib.probe import Probe
 from growlib.scores import at_random
@@ -85,6 +86,7 @@ def sparsify(
     score: Callable = at_random,
     probe: Probe | None = None,
     optimizer: Optimizer | None = None,
+    backend: str = "masked",
 ) -> nn.Module:
     """Leaves exactly round(density x weights) connections in the linear layers and 2-D convolutions of a model.
 
@@ -98,13 +100,17 @@ def sparsify(
         score: Those of the highest worth stay.
         probe: What the score looks at, if it looks at anything.
         optimizer: The one in use, if there is one already: what it knows of connections that go is forgotten.
+        backend: "masked" computes with weight x mask, which saves nothing. "csr" makes every linear layer a CsrLinear,
+            which stores and computes its connections only, on CPU. "auto" does so where that makes the faster training
+            step on this machine, see `growlib.csr.faster`: the same seed then gives the same results on another machine
+            up to rounding. Convolutions are masked in any case, and a CSR layer stays one.
 
     Returns:
         The same model.
 
     Raises:
         ValueError: For a density outside (0, 1] or above the present one, a layer that would keep nothing, weights that
-            are tied, an unknown layer. Nothing has changed then.
+            are tied, an unknown layer or backend, "csr" where it can't be. Nothing has changed then.
     """
     chosen = _chosen(as_written(model), layers)
     if not 0 < density <= 1:
@@ -124,11 +130,15 @@ def sparsify(
                 f"density={density} leaves nothing of layer {name!r} ({worths[name].numel():,} weights): raise it, "
                 "name the layers, or choose another allocation"
             )
+    stored = {name for name, layer in chosen.items() if to_store(name, layer, counts[name], backend, optimizer)}
     for name, layer in chosen.items():
         kept = worths[name].flatten().topk(counts[name]).indices
         mask = torch.zeros_like(worths[name], dtype=torch.bool)
         mask.view(-1)[kept] = True
-        masked(layer).wire(mask, optimizer)
+        if name in stored:
+            CsrLinear.of(layer, mask)
+        else:
+            masked(layer).wire(mask, optimizer)
     renew_compiled(model)
     return model
 
@@ -146,7 +156,8 @@ def _chosen(model: nn.Module, names: Iterable[str] | None) -> dict[str, nn.Modul
         for own, parameter in module._parameters.items():
             owners.setdefault(id(parameter), []).append(f"{name}.{own}")
     for name in names:
-        if len(tied := owners[id(able[name].weight)]) > 1:
+        weight = able[name].values if isinstance(able[name], CsrLinear) else able[name].weight
+        if len(tied := owners[id(weight)]) > 1:
             raise ValueError(
                 f"cannot sparsify layer {name!r}: its weight is tied, {' = '.join(tied)}. Untie them first"
             )
