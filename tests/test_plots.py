@@ -492,3 +492,46 @@ def test_losses_lie_over_each_other_with_what_was_lost():
         plots.losses({"whole": whole, "resumed": SimpleNamespace(losses=[])})
     with pytest.raises(ValueError, match="nothing to draw"):
         plots.losses({})
+
+
+# Connections that move
+
+
+def moments(count, shape=(4, 4)):
+    rows = []
+    for place in range(count):
+        read = np.zeros(shape)
+        read[1:3, 1:3] = 1 + place
+        rows.append({"read": read, "connections": 1234, "turnover": 0.25 * place, "label": f"epoch {place}"})
+    return rows
+
+
+def test_pixels_tell_what_is_read_and_that_the_count_stays():
+    found = plots.pixels({"static": moments(2), "RigL": moments(3)})
+    assert [len(arm["frames"]) for arm in found.arms.values()] == [2, 3]
+    assert all("1,234" in frame and "75%" in frame for arm in found.arms.values() for frame in arm["frames"])
+    assert (
+        found.arms["RigL"]["alts"][2] == "RigL, epoch 2: 100% of the connections read the middle quarter of the image"
+    )
+    assert "50%</b>of the connections moved" in found.arms["RigL"]["frames"][2]
+    with pytest.raises(ValueError, match="'RigL': 0"):
+        plots.pixels({"static": moments(1), "RigL": []})
+
+
+def test_weights_count_the_connections():
+    first, second = np.eye(3), -np.eye(3) * [1, 1, 0]
+    found = plots.weights([first, second], ["before", "after"])
+    assert found.arms[""]["alts"] == ["before: 3 of 9 weights", "after: 2 of 9 weights"]
+
+
+def test_the_page_of_a_rewired_run_has_a_line_a_layer():
+    records = []
+    for epoch in (1, 2):
+        by_layer = {"hidden1": 10.0 * epoch, "output": 5.0}
+        names = ("connections", "turnover", "explored", "age")
+        records.append({"epoch": epoch, **{name: by_layer for name in names}})
+    figure = plots.sparsity(records)
+    assert [len(ax.lines) for ax in figure.axes] == [2] * 4
+    assert figure.axes[1].lines[0].get_ydata().tolist() == [10.0, 20.0]
+    with pytest.raises(ValueError, match="train with a Rewire"):
+        plots.sparsity(a_history().records)

@@ -8,6 +8,7 @@ from growlib.plots._losses import losses
 from growlib.plots._network import network
 from growlib.plots._pictures import confusion, predictions
 from growlib.plots._scrubber import Scrubber, scrubber
+from growlib.plots._sparsity import pixels, sparsity, weights
 from growlib.plots._style import PALETTE, style
 
 __all__ = [
@@ -21,12 +22,15 @@ __all__ = [
     "growth",
     "losses",
     "network",
+    "pixels",
     "predictions",
     "resources",
     "scrubber",
     "snapshot",
+    "sparsity",
     "style",
     "tradeoff",
+    "weights",
 ]
 
 style()
