@@ -14,6 +14,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.colors import to_hex
 from torch import nn
 
 from growlib import plots
@@ -300,6 +301,39 @@ def test_the_slider_play_and_choice_work_in_a_browser(tmp_path):
     page = in_chromium(tmp_path, shown._repr_html_() + shown._repr_html_() + script)
     told = re.search(r'<pre id="log">(.*?)</pre>', page)[1].split(";")
     assert told == ["L2,l2,a2", "L0,l0,a0", "L1,l1,a1", "R1,r1,r", "R0,r0,r", "R1,r1,r", "Play", "L2"]
+
+
+def test_a_film_begins_anew_and_tells_nobody_every_frame():
+    once, film = plots.scrubber(["a", "b"], ["1", "2"], "a"), plots.poles({"it": np.zeros((7, 4))})
+    assert "beat = 0," in once._repr_html_() and "aria-live" not in once._repr_html_()
+    assert "beat = 60," in film._repr_html_() and '<output aria-live="off">' in film._repr_html_()
+
+
+def test_poles_stand_where_the_states_say_and_turn_grey_when_their_episode_is_over():
+    still, falling = np.zeros((100, 4)), np.linspace([0, 0, 0, 0], [1, 0, 0.2, 0], 10)
+    page = plots.poles({"still": still, "falling": falling})._repr_html_()
+    (arm,) = arms_in(page)
+    assert len(arm["frames"]) == 34 and len(page) < 40_000
+    assert [frame.count(plots._style.COLORS[1]) for frame in arm["frames"]] == [1] * 4 + [0] * 30
+    assert 'd="M210.0 150L210.0 70.0"' in arm["frames"][-1]  # upright, in the middle
+    assert f'd="M710.0 150L{710 + 80 * np.sin(0.2):.1f} {150 - 80 * np.cos(0.2):.1f}"' in arm["frames"][-1]
+    assert arm["labels"][-1] == "1 s" and "still: over after 2.0 s, falling: over after 0.2 s" in arm["alts"][0]
+    for wrong in ({}, {"short": np.zeros(4)}, {"wide": np.zeros((3, 5))}, {"none": np.zeros((0, 4))}):
+        with pytest.raises(ValueError, match="shape"):
+            plots.poles(wrong)
+
+
+def test_wiring_draws_every_connection_once_and_colours_those_that_are_shown():
+    weights = [np.array([[1.0, 0], [0, -2], [0, 0]]), np.array([[0.5, 0, 0], [0, 0, 3]])]
+    shown = [weights[0] != 0, np.array([[True, False, False], [False, False, False]])]
+    ax = plots.wiring(weights, shown, ["a", "b"], ["left", "right"])
+    drawn = [(to_hex(part.get_colors()[0]), len(part.get_segments())) for part in ax.collections]
+    grey, blue, orange = plots.PALETTE["ink"], plots.PALETTE["blue"], plots.PALETTE["orange"]
+    assert drawn == [(blue, 1), (orange, 1), (grey, 1), (blue, 1)]
+    assert [text.get_text() for text in ax.texts] == ["a", "b", "left", "right"]
+    for wrong in ((weights, shown, "abc", "cd"), (weights, shown[:1], "ab", "cd"), (weights, shown, "ab", "c")):
+        with pytest.raises(ValueError, match="do not fit"):
+            plots.wiring(*wrong)
 
 
 # Network and folds

@@ -7,9 +7,11 @@ from growlib.plots._growth import growth
 from growlib.plots._losses import losses
 from growlib.plots._network import network
 from growlib.plots._pictures import confusion, predictions
+from growlib.plots._poles import poles
 from growlib.plots._scrubber import Scrubber, scrubber
 from growlib.plots._sparsity import pixels, sparsity, weights
 from growlib.plots._style import PALETTE, style
+from growlib.plots._wiring import wiring
 
 __all__ = [
     "PALETTE",
@@ -23,6 +25,7 @@ __all__ = [
     "losses",
     "network",
     "pixels",
+    "poles",
     "predictions",
     "resources",
     "scrubber",
@@ -31,6 +34,7 @@ __all__ = [
     "style",
     "tradeoff",
     "weights",
+    "wiring",
 ]
 
 style()

@@ -28,7 +28,7 @@ background:none;color:inherit;cursor:pointer}
 
 _JS = """
 (() => {
-  const root = document.getElementById("$id"), arms = $arms;
+  const root = document.getElementById("$id"), beat = $beat, arms = $arms;
   const find = (selector) => root.querySelector(selector);
   const slot = find(".slot"), picture = find("[role=img]"), slider = find("input[type=range]");
   const button = find("button"), icon = find("button path"), told = find("output");
@@ -36,7 +36,7 @@ _JS = """
   const show = () => {
     const at = Math.min(+slider.value, arm.frames.length - 1);
     slot.innerHTML = arm.frames[at];
-    told.textContent = arm.labels[at];
+    if (told.textContent !== arm.labels[at]) told.textContent = arm.labels[at];
     slider.setAttribute("aria-valuetext", arm.labels[at]);
     picture.setAttribute("aria-label", arm.alts[at]);
   };
@@ -47,14 +47,15 @@ _JS = """
     button.setAttribute("aria-label", "Play");
   };
   const step = () => {
-    if (!root.isConnected || +slider.value >= +slider.max) return stop();
-    slider.value = +slider.value + 1;
+    const last = +slider.value >= +slider.max;
+    if (!root.isConnected || last && !beat) return stop();
+    slider.value = last ? 0 : +slider.value + 1;
     show();
   };
   const play = () => {
     if (+slider.value >= +slider.max) { slider.value = 0; show(); }
     const slowly = matchMedia("(prefers-reduced-motion: reduce)").matches;
-    timer = setInterval(step, slowly ? 1800 : Math.max(120, Math.min(700, 12000 / arm.frames.length)));
+    timer = setInterval(step, slowly ? 1800 : beat || Math.max(120, Math.min(700, 12000 / arm.frames.length)));
     icon.setAttribute("d", "M3 1h4v14h-4zM10 1h4v14h-4z");
     button.setAttribute("aria-label", "Pause");
   };
@@ -77,7 +78,7 @@ _PAGE = """<div id="$id" class="growlib-scrubber mathjax_ignore tex2jax_ignore">
 <div role="img" aria-label="$alt">$picture</div>$key
 <div class="bar" hidden><button type="button" aria-label="Play"><svg viewBox="0 0 16 16" aria-hidden="true"><path
 fill="currentColor" d="M3 1v14l11-7z"/></svg></button><input type="range" min="0" max="$last" value="$last" step="1"
-aria-label="Frame"></div><output>$told</output>
+aria-label="Frame"></div><output$live>$told</output>
 <script>$js</script></div>"""
 
 
@@ -91,10 +92,13 @@ class Scrubber:
         arms: name -> {"frames": HTML, "labels": texts, "alts": texts}; more than one name gives a choice between them.
         shell: HTML around the frame, which takes the place of `$frame` in its element of class "slot".
         key: HTML below the picture, for instance what the colours mean.
+        beat: milliseconds a frame of a film, which begins anew after its end; left out, the frames are played once.
     """
 
-    def __init__(self, arms: dict[str, dict], shell: str = '<div class="slot">$frame</div>', key: str = ""):
-        self.arms, self.shell, self.key = arms, shell, key
+    def __init__(
+        self, arms: dict[str, dict], shell: str = '<div class="slot">$frame</div>', key: str = "", beat: int = 0
+    ):
+        self.arms, self.shell, self.key, self.beat = arms, shell, key, beat
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{name or 'frames'}: {len(arm['frames'])}" for name, arm in self.arms.items())
@@ -106,12 +110,13 @@ class Scrubber:
         return Template(_PAGE).substitute(
             id=identity,
             css=Template(_CSS).substitute(id=identity),
-            js=Template(_JS).substitute(id=identity, arms=self._data()),
+            js=Template(_JS).substitute(id=identity, arms=self._data(), beat=self.beat),
             choices=self._choices(identity),
             alt=html.escape(first["alts"][-1]),
             picture=Template(self.shell).substitute(frame=first["frames"][-1]),
             key=self.key,
             last=len(first["frames"]) - 1,
+            live=' aria-live="off"' * bool(self.beat),  # nobody wants to be told every frame of a film
             told=html.escape(first["labels"][-1]),
         )
 
