@@ -535,3 +535,36 @@ def test_the_page_of_a_rewired_run_has_a_line_a_layer():
     assert figure.axes[1].lines[0].get_ydata().tolist() == [10.0, 20.0]
     with pytest.raises(ValueError, match="train with a Rewire"):
         plots.sparsity(a_history().records)
+
+
+# Maps, and lives of connections
+
+
+def test_maps_show_zero_as_the_page_and_signs_in_two_colours():
+    picture = torch.tensor([[0.0, 2.0], [-4.0, 1.0]])
+    axes = plots.maps({"first": picture, "second": 10 * picture, "nothing": 0 * picture})
+    assert [ax.get_title(loc="left") for ax in axes] == ["first", "second", "nothing"]
+    colors = [ax.images[0].to_rgba(ax.images[0].get_array(), alpha=None) for ax in axes]
+    np.testing.assert_allclose(colors[0], colors[1])
+    assert colors[0][0, 0, 3] < 0.02 < colors[0][0, 1, 3] < colors[0][1, 0, 3] == 1
+    assert colors[0][0, 1, 2] > colors[0][0, 1, 0] and colors[0][1, 0, 0] > colors[0][1, 0, 2]
+    assert colors[2][..., 3].max() < 0.02
+
+
+@pytest.mark.parametrize("pictures", [{}, {"a vector": np.zeros(3)}])
+def test_maps_say_what_they_cannot_draw(pictures):
+    with pytest.raises(ValueError, match="nothing to draw|shape"):
+        plots.maps(pictures)
+
+
+def test_lives_end_in_a_cross_where_a_connection_died():
+    walks = [
+        {"steps": [0, 1, 2], "values": [0.3, 0.1, -0.1], "died": True},
+        {"steps": [2, 3], "values": [0.0, 0.2], "died": False},
+    ]
+    ax = plots.lives(walks)
+    crosses = [line for line in ax.lines if line.get_marker() == "x"]
+    assert [(line.get_xdata()[0], line.get_ydata()[0]) for line in crosses] == [(2, -0.1)]
+    assert line_of(ax, ax.lines[0].get_color()).get_ydata().tolist() == [0.3, 0.1, -0.1]
+    with pytest.raises(ValueError, match="no connection lived"):
+        plots.lives([])

@@ -5,6 +5,7 @@ from growlib.plots._curves import compare, curves, resources, tradeoff
 from growlib.plots._folds import folds, snapshot
 from growlib.plots._growth import growth
 from growlib.plots._losses import losses
+from growlib.plots._maps import lives, maps
 from growlib.plots._network import network
 from growlib.plots._pictures import confusion, predictions
 from growlib.plots._scrubber import Scrubber, scrubber
@@ -20,7 +21,9 @@ __all__ = [
     "curves",
     "folds",
     "growth",
+    "lives",
     "losses",
+    "maps",
     "network",
     "pixels",
     "predictions",
