@@ -1,5 +1,6 @@
 """Data in, matplotlib Axes or a slider over pictures out: one style, legible on white and on dark pages."""
 
+from growlib.plots._costs import bills, speedups
 from growlib.plots._couplings import couplings
 from growlib.plots._curves import compare, curves, resources, tradeoff
 from growlib.plots._folds import folds, snapshot
@@ -15,6 +16,7 @@ from growlib.plots._style import PALETTE, style
 __all__ = [
     "PALETTE",
     "Scrubber",
+    "bills",
     "compare",
     "confusion",
     "couplings",
@@ -30,6 +32,7 @@ __all__ = [
     "resources",
     "scrubber",
     "snapshot",
+    "speedups",
     "sparsity",
     "style",
     "tradeoff",
