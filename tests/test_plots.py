@@ -501,8 +501,8 @@ def moments(count, shape=(4, 4)):
     rows = []
     for place in range(count):
         read = np.zeros(shape)
-        read[1:3, 1:3] = 1 + place
-        rows.append({"read": read, "connections": 1234, "turnover": 0.25 * place, "label": f"epoch {place}"})
+        read[1:3, 1:3] = 1 + place  # of the middle
+        rows.append({"read": torch.tensor(read), "connections": 1234, "turnover": 0.25 * place, "label": f"epoch {place}"})
     return rows
 
 
