@@ -502,7 +502,8 @@ def moments(count, shape=(4, 4)):
     for place in range(count):
         read = np.zeros(shape)
         read[1:3, 1:3] = 1 + place  # of the middle
-        rows.append({"read": torch.tensor(read), "connections": 1234, "turnover": 0.25 * place, "label": f"epoch {place}"})
+        given = {"connections": 1234, "turnover": 0.25 * place, "label": f"epoch {place}"}
+        rows.append({"read": torch.tensor(read), **given})
     return rows
 
 
