@@ -535,8 +535,9 @@ def moments(count, shape=(4, 4)):
     rows = []
     for place in range(count):
         read = np.zeros(shape)
-        read[1:3, 1:3] = 1 + place
-        rows.append({"read": read, "connections": 1234, "turnover": 0.25 * place, "label": f"epoch {place}"})
+        read[1:3, 1:3] = 1 + place  # of the middle
+        given = {"connections": 1234, "turnover": 0.25 * place, "label": f"epoch {place}"}
+        rows.append({"read": torch.tensor(read), **given})
     return rows
 
 
@@ -569,3 +570,69 @@ def test_the_page_of_a_rewired_run_has_a_line_a_layer():
     assert figure.axes[1].lines[0].get_ydata().tolist() == [10.0, 20.0]
     with pytest.raises(ValueError, match="train with a Rewire"):
         plots.sparsity(a_history().records)
+
+
+# Maps, and lives of connections
+
+
+def test_maps_show_zero_as_the_page_and_signs_in_two_colours():
+    picture = torch.tensor([[0.0, 2.0], [-4.0, 1.0]])
+    axes = plots.maps({"first": picture, "second": 10 * picture, "nothing": 0 * picture})
+    assert [ax.get_title(loc="left") for ax in axes] == ["first", "second", "nothing"]
+    colors = [ax.images[0].to_rgba(ax.images[0].get_array(), alpha=None) for ax in axes]
+    np.testing.assert_allclose(colors[0], colors[1])
+    assert colors[0][0, 0, 3] < 0.02 < colors[0][0, 1, 3] < colors[0][1, 0, 3] == 1
+    assert colors[0][0, 1, 2] > colors[0][0, 1, 0] and colors[0][1, 0, 0] > colors[0][1, 0, 2]
+    assert colors[2][..., 3].max() < 0.02
+
+
+@pytest.mark.parametrize("pictures", [{}, {"a vector": np.zeros(3)}])
+def test_maps_say_what_they_cannot_draw(pictures):
+    with pytest.raises(ValueError, match="nothing to draw|shape"):
+        plots.maps(pictures)
+
+
+def test_lives_end_in_a_cross_where_a_connection_died():
+    walks = [
+        {"steps": [0, 1, 2], "values": [0.3, 0.1, -0.1], "died": True},
+        {"steps": [2, 3], "values": [0.0, 0.2], "died": False},
+    ]
+    ax = plots.lives(walks)
+    crosses = [line for line in ax.lines if line.get_marker() == "x"]
+    assert [(line.get_xdata()[0], line.get_ydata()[0]) for line in crosses] == [(2, -0.1)]
+    assert line_of(ax, ax.lines[0].get_color()).get_ydata().tolist() == [0.3, 0.1, -0.1]
+    with pytest.raises(ValueError, match="no connection lived"):
+        plots.lives([])
+
+
+def some_times(scale=1.0):
+    rows = [{"density": d, "dense": 10.0, "masked": 12.0, "csr": 50 * d * scale} for d in (0.01, 0.05, 0.2, 0.5)]
+    return rows[::-1]
+
+
+def test_speedups_are_those_over_dense_and_the_band_is_their_range():
+    ax = plots.speedups(some_times(), band=[some_times(0.9), some_times(1.1)])
+    masked, csr = (line for line in ax.lines if line.get_marker() == "o")
+    assert csr.get_xdata().tolist() == [0.01, 0.05, 0.2, 0.5]
+    assert np.allclose(csr.get_ydata(), [20, 4, 1, 0.4]) and np.allclose(masked.get_ydata(), 10 / 12)
+    (break_even,) = [line for line in ax.lines if line.get_gid() == "break-even"]
+    assert set(break_even.get_ydata()) == {1}
+    bands = [patch for patch in ax.collections if patch.get_gid() == "band"]
+    reach = bands[-1].get_paths()[0].vertices[:, 1]
+    assert len(bands) == 2 and np.isclose(reach.max(), 20 / 0.9) and np.isclose(reach.min(), 0.4 / 1.1)
+    assert [text.get_text() for text in ax.texts] == ["masked", "csr"]
+    with pytest.raises(ValueError, match="needs its density"):
+        plots.speedups([{"density": 0.1}])
+
+
+def test_bills_are_bars_as_long_as_their_totals():
+    parts = {"parameters": 2**20, "gradients": 2**20, "total": 2**21}
+    ax = plots.bills({"dense": parts, "csr": {"parameters": 2**19, "buffers": 2**18}})
+    ends = {round(bar.get_y() + bar.get_height() / 2): 0.0 for bar in ax.patches}
+    for bar in ax.patches:
+        place = round(bar.get_y() + bar.get_height() / 2)
+        ends[place] = max(ends[place], bar.get_x() + bar.get_width())
+    assert ends == {0: 2.0, 1: 0.75}
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["parameters", "gradients", "buffers"]
+    with pytest.raises(ValueError, match="no bill"):
+        plots.bills({})

@@ -76,6 +76,9 @@ def test_the_log_is_true(digits):
             assert record["explored"][name] == pytest.approx(states.any(0).float().mean().item())
             moved = int((states[-steps:] & ~states[-steps - 1 : -1]).sum())
             assert record["turnover"][name] == pytest.approx(moved / record["connections"][name])
+            reads = states[-1].sum(1)
+            assert record["in_degree"][name] == [reads.min().item(), reads.max().item()]
+            assert record["out_degree"][name] == [min(states[-1].sum(0).tolist()), max(states[-1].sum(0).tolist())]
             ages = torch.zeros_like(start[name], dtype=torch.int)
             for before, now in zip(states, states[1:], strict=False):
                 ages = torch.where(before & now, ages + 1, 0)

@@ -378,3 +378,15 @@ def test_at_random_draws_from_torchs_generator():
     first, second = at_random(layer), at_random(layer)
     torch.manual_seed(3)
     assert torch.equal(at_random(layer), first) and not torch.equal(first, second)
+
+
+@pytest.mark.parametrize("score", [hebbian, stdp, topological, sign_flip])
+def test_scores_do_not_care_how_a_layer_is_stored(score):
+    found = []
+    for backend in ("masked", "csr"):
+        torch.manual_seed(0)
+        model = sparsify(MLP(40, [20], 4), 0.2, backend=backend)
+        sign_flip.begin(model.hidden1)
+        torch.manual_seed(1)  # of ties
+        found.append(score(model.hidden1, Probe(model, torch.randn(30, 40), torch.randint(4, (30,)))))
+    torch.testing.assert_close(*found)

@@ -59,6 +59,18 @@ def test_the_walk_depends_on_the_seed_and_the_step_alone():
     assert not torch.equal(walks[0], walks[2])
 
 
+def test_layers_that_store_their_connections_only_walk_the_same_way():
+    found = {}
+    for backend in ("masked", "csr"):
+        torch.manual_seed(0)
+        model = sparsify(MLP(200, [100], 4), 0.1, backend=backend)
+        RandomWalk(0.02, 1e-3).after_step(Still(model))
+        found[backend] = [weight.detach() for weight, _ in weights(model)]
+    for masked, csr in zip(*found.values(), strict=True):
+        torch.testing.assert_close(masked, csr)
+        assert masked.count_nonzero() == csr.count_nonzero() > 0
+
+
 def test_weights_that_the_optimizer_does_not_hold_stand_still():
     model = sparse()
     trainer = Still(model)

@@ -11,7 +11,7 @@ from growlib.masked import sparse_layers
 from growlib.sparsity import move, moves, pools
 from growlib.trainer import Callback
 from growlib.when import Trigger
-from growlib.wiring import cut_off
+from growlib.wiring import cut_off, degrees
 
 NEVER = -1  # the birth of a connection that has never been there
 
@@ -41,8 +41,9 @@ class Rewire(Callback):
     """Drops connections and regrows as many, again and again; after every step their number is exactly what it was.
 
     Into the record of every epoch it writes, by layer: `connections`; `turnover`, the share that moved in this epoch;
-    `explored`, the share of all weights that ever were connections; `age`, the mean age of connections in steps; and
-    `cut_off`, the number of units that nothing feeds or reads.
+    `explored`, the share of all weights that ever were connections; `in_degree` and `out_degree`, the fewest and the
+    most connections of an output and of an input; `age`, the mean age of connections in steps; and `cut_off`, the
+    number of units that nothing feeds or reads.
 
     Args:
         drop: A score, see `growlib.scores`: the lowest worths go.
@@ -89,6 +90,8 @@ class Rewire(Callback):
             connections=counts,
             turnover={name: self.moved.get(name, 0) / count for name, count in counts.items()},
             explored={name: float((born > NEVER).float().mean()) for name, born in self.births.items()},
+            in_degree={name: _ends(degrees(layer)[0]) for name, layer in layers.items()},
+            out_degree={name: _ends(degrees(layer)[1]) for name, layer in layers.items()},
             age={name: float(age.mean()) for name, age in ages.items()},
             cut_off=severed,
         )
@@ -109,6 +112,10 @@ class Rewire(Callback):
 
     def __repr__(self) -> str:
         return written(self, self.drop, self.regrow, self.when, fraction=self.fraction, scope=self.scope)
+
+
+def _ends(degree: torch.Tensor) -> list[int]:
+    return [int(degree.min()), int(degree.max())]
 
 
 def remember(model, drop: Callable, optimizer=None):

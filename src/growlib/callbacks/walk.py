@@ -5,6 +5,7 @@ import math
 import torch
 
 from growlib.callbacks._written import written
+from growlib.csr import CsrLinear
 from growlib.masked import sparse_layers
 from growlib.trainer import Callback, mixed
 
@@ -30,12 +31,17 @@ class RandomWalk(Callback):
 
     @torch.no_grad()
     def after_step(self, trainer):
-        rates = {id(p): group["lr"] for group in trainer.optimizer.param_groups for p in group["params"]}
+        rates = {id(p): float(group["lr"]) for group in trainer.optimizer.param_groups for p in group["params"]}
         noise = torch.Generator(trainer.device).manual_seed(mixed(trainer.seed, trainer.step, 0, 0, 1))
         for layer in sparse_layers(trainer.model).values():
-            weight, rate = layer.weight, float(rates.get(id(layer.weight), 0.0))  # frozen ones stand still
-            walk = torch.empty_like(weight).normal_(generator=noise) * math.sqrt(2 * rate * self.temperature)
-            weight.add_((walk - rate * self.pull * weight.sign()) * layer.mask)
+            stored = isinstance(layer, CsrLinear)
+            weight = layer.values if stored else layer.weight
+            rate = rates.get(id(weight), 0.0)  # of frozen ones
+            weight.sub_(rate * self.pull * weight.sign())
+            if self.temperature:
+                walk = torch.empty(layer.mask.shape, dtype=weight.dtype, device=weight.device)
+                walk = walk.normal_(0.0, math.sqrt(2 * rate * self.temperature), generator=noise)
+                weight.add_(walk[layer.mask] if stored else walk * layer.mask)
 
     def __repr__(self) -> str:
         return written(self, pull=self.pull, temperature=self.temperature)

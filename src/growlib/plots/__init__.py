@@ -1,10 +1,12 @@
 """Data in, matplotlib Axes or a slider over pictures out: one style, legible on white and on dark pages."""
 
+from growlib.plots._costs import bills, speedups
 from growlib.plots._couplings import couplings
 from growlib.plots._curves import compare, curves, resources, tradeoff
 from growlib.plots._folds import folds, snapshot
 from growlib.plots._growth import growth
 from growlib.plots._losses import losses
+from growlib.plots._maps import lives, maps
 from growlib.plots._network import network
 from growlib.plots._pictures import confusion, predictions
 from growlib.plots._poles import poles
@@ -16,13 +18,16 @@ from growlib.plots._wiring import wiring
 __all__ = [
     "PALETTE",
     "Scrubber",
+    "bills",
     "compare",
     "confusion",
     "couplings",
     "curves",
     "folds",
     "growth",
+    "lives",
     "losses",
+    "maps",
     "network",
     "pixels",
     "poles",
@@ -30,6 +35,7 @@ __all__ = [
     "resources",
     "scrubber",
     "snapshot",
+    "speedups",
     "sparsity",
     "style",
     "tradeoff",

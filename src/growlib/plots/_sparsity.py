@@ -33,7 +33,7 @@ def pixels(arms: dict[str, list[dict]]) -> Scrubber:
     """
     if not arms or not all(arms.values()):
         raise ValueError(f"every arm needs at least one moment: { ({name: len(rows) for name, rows in arms.items()}) }")
-    most = max(np.max(row["read"]) for rows in arms.values() for row in rows)
+    most = max(np.asarray(row["read"]).max() for rows in arms.values() for row in rows)
     highest = max(row["turnover"] for rows in arms.values() for row in rows) or 1.0
     frames, labels, alts = {}, {}, {}
     for name, rows in arms.items():
