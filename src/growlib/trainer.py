@@ -19,6 +19,7 @@ from growlib.growth import Change
 from growlib.history import History
 from growlib.interrupts import held_interrupts
 from growlib.layers import evaluating
+from growlib.masked import sparse_layers
 from growlib.probe import Probe
 
 __all__ = ["Callback", "History", "Trainer"]
@@ -275,7 +276,8 @@ class Trainer:
 
     def trial(self, function, name: str, *settings) -> nn.Module:
         """The model as a change would make it, without its values: what the change would cost."""
-        model = copy.deepcopy(self.model).to("meta")
+        model = copy.deepcopy(self.model)
+        model = model if sparse_layers(model) else model.to("meta")  # where masks would have no values to count
         function(model, name, *settings)
         return model
 
