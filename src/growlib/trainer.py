@@ -256,12 +256,11 @@ class Trainer:
         return self._note(result, cause)
 
     def _note(self, change: Change | None, cause: str) -> Change | None:
-        self._probe = None, None  # the model is another
+        self._probe, self._flops_an_example = (None, None), None  # the model is another
         if change is None:
             return None
         change = replace(change, step=self.step, cause=cause)
         self.history.changes.append({**change.record(), "epoch": self.epoch})
-        self._flops_an_example = None
         return change
 
     def probe(self) -> Probe:
