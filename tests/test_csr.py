@@ -334,6 +334,8 @@ def test_sparsify_stores_linear_layers_and_masks_convolutions():
     assert kinds == {"conv1": "SparseConv2d", "hidden1": "CsrLinear", "output": "CsrLinear"}
     weights = sum(layer.mask.numel() for layer in sparse_layers(model).values())
     assert connections(model) == round(0.2 * weights)
+    model(torch.randn(3, 2, 8, 8)).sum().backward()
+    assert all(parameter.grad.count_nonzero() for parameter in model.parameters())
     report = budget_report(model)
     assert report.loc["hidden1", "connections"] == len(model.hidden1.values) and report.loc["hidden1", "outside"] == 0
 

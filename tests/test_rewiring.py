@@ -12,6 +12,7 @@ from growlib import (
     at_random,
     connections,
     cosine_decay,
+    costs,
     erk,
     every,
     largest_gradient,
@@ -19,6 +20,7 @@ from growlib import (
     smallest_magnitude,
     sparse_layers,
     sparsify,
+    widen,
 )
 
 
@@ -146,6 +148,21 @@ def test_bad_settings_are_refused(digits):
         make(rewiring(scope="layers")).fit(digits, epochs=1)
     with pytest.raises(ValueError, match="cannot drop 1.2 of"):
         make(Rewire(smallest_magnitude, at_random, every(1, "steps"), lambda trainer: 1.2)).fit(digits, epochs=1)
+
+
+def test_a_budget_counts_connections_when_dense_layers_grow():
+    torch.manual_seed(0)
+    model = sparsify(MLP(64, [30, 20, 8], 10), 0.1, layers=["hidden1"])
+    price = 192 + 30 + 30 * 20 + 20 + 20 * 8 + 8 + 8 * 10 + 10
+    assert costs.parameters(model) == price
+    budget = costs.Budget(parameters=price + 31)  # one unit of hidden3 costs 20 + 1 + 10
+    trainer = Trainer(model, torch.optim.Adam(model.parameters()), budget=budget, device="cpu")
+    trainer.change(widen, "hidden3", 1)
+    assert costs.parameters(model) == price + 31
+    with pytest.raises(ValueError, match="would need .* parameters, and the budget is"):
+        trainer.change(widen, "hidden3", 1)
+    with pytest.raises(ValueError, match="cannot widen layer 'hidden1'"):
+        trainer.change(widen, "hidden1", 1)
 
 
 def test_it_is_written_as_it_was_passed():

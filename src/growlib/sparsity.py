@@ -102,8 +102,8 @@ def sparsify(
         optimizer: The one in use, if there is one already: what it knows of connections that go is forgotten.
         backend: "masked" computes with weight x mask, which saves nothing. "csr" makes every linear layer a CsrLinear,
             which stores and computes its connections only, on CPU. "auto" does so where that makes the faster training
-            step on this machine, see `growlib.csr.faster`: the same seed then gives the same results on another machine
-            up to rounding. Convolutions are masked in any case, and a CSR layer stays one.
+            step on this machine, see `growlib.csr.faster`: on another machine a step may then round differently, and a
+            long run end elsewhere. Convolutions are masked in any case, and a CSR layer stays one.
 
     Returns:
         The same model.

@@ -19,6 +19,7 @@ from growlib.growth import Change
 from growlib.history import History
 from growlib.interrupts import held_interrupts
 from growlib.layers import evaluating
+from growlib.masked import sparse_layers
 from growlib.probe import Probe
 
 __all__ = ["Callback", "History", "Trainer"]
@@ -255,12 +256,11 @@ class Trainer:
         return self._note(result, cause)
 
     def _note(self, change: Change | None, cause: str) -> Change | None:
-        self._probe = None, None  # the model is another
+        self._probe, self._flops_an_example = (None, None), None  # the model is another
         if change is None:
             return None
         change = replace(change, step=self.step, cause=cause)
         self.history.changes.append({**change.record(), "epoch": self.epoch})
-        self._flops_an_example = None
         return change
 
     def probe(self) -> Probe:
@@ -275,7 +275,8 @@ class Trainer:
 
     def trial(self, function, name: str, *settings) -> nn.Module:
         """The model as a change would make it, without its values: what the change would cost."""
-        model = copy.deepcopy(self.model).to("meta")
+        model = copy.deepcopy(self.model)
+        model = model if sparse_layers(model) else model.to("meta")  # where masks would have no values to count
         function(model, name, *settings)
         return model
 
