@@ -30,7 +30,7 @@ def budget_report(model: nn.Module) -> pd.DataFrame:
     table.loc["without masks (biases, norms, dense layers)"] = {"connections": dense, "weights": dense}
     table = table.fillna(0).astype(int)
     table.insert(2, "density", (table.connections / table.weights.clip(lower=1)).round(4))
-    return table.rename_axis("layer")
+    return table
 
 
 def _row(layer: Sparse) -> dict[str, int]:
