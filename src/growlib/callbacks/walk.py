@@ -18,7 +18,7 @@ class RandomWalk(Callback):
     resumes walks the same way. Put it before Rewire in the list.
 
     Args:
-        pull: The slope of the penalty pull * |w|, as the optimizer would see it.
+        pull: The slope of the penalty `pull * |w|`, as the optimizer would see it.
         temperature: Of the walk; 0 leaves the pull alone.
 
     Source: Bellec, Kappel, Maass, Legenstein, "Deep Rewiring: Training very sparse deep networks" (2018), algorithm 1.

@@ -15,7 +15,7 @@ DEPRESSION = 1.05  # what a spike that comes too late costs, where one in time g
 
 
 def hebbian(layer: nn.Module, probe: Probe) -> Tensor:
-    """How closely what a weight reads and what its unit says vary together: |covariance of pre and post|.
+    """How closely what a weight reads and what its unit says vary together: `|covariance of pre and post|`.
 
     A layer does not know its activation, so post is its output through a ReLU, as if nothing else followed. Positions
     of a convolution count as examples. No label takes part.

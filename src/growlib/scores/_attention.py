@@ -10,9 +10,9 @@ from growlib.probe import Probe
 def attention(layer: nn.Linear, probe: Probe) -> Tensor:
     """How closely what stands at the two ends of attention's links varies together, every link weighted by its mass.
 
-    It is |covariance| of what a projection reads and of what that meets. Query reads a token, which meets the keys that
-    it looks at; key reads a token, which meets the queries that look at it. Value reads, head by head, what has been
-    gathered from all tokens, and meets what it makes of it; project reads that, and meets its own output.
+    It is the size of the covariance of what a projection reads and of what that meets. Query reads a token, which meets
+    the keys that it looks at; key reads a token, which meets the queries that look at it. Value reads, head by head,
+    what has been gathered from all tokens, and meets what it makes of it; project reads that, and meets its own output.
 
     Args:
         layer: One of the four projections of a `growlib.layers.Attention`.

@@ -55,7 +55,7 @@ def largest_gradient(layer: nn.Module, probe: Probe) -> Tensor:
 
 
 def gradient_importance(layer: nn.Module, probe: Probe) -> Tensor:
-    """How much the loss would change without every weight, to first order: |weight x gradient|.
+    """How much the loss would change without every weight, to first order: `|weight x gradient|`.
 
     It is zero for absent connections, so it drops and it chooses at the start, but says nothing about regrowth.
 
