@@ -93,7 +93,7 @@ def sparsify(
     Works in place. Norms and biases are never masked. Layers that are sparse already can only lose connections.
 
     Args:
-        model: Any module; its layers stay the same objects and keep their parameters.
+        model: Any module; its layers stay the same objects, and masked ones keep their parameters.
         density: Connections / weights, of the chosen layers together.
         allocation: `uniform`, `erk`, `ranked`, or another function of (worths, total) to counts, by layer.
         layers: Their names; None is every linear layer and 2-D convolution.
