@@ -136,7 +136,7 @@ def a_convnet(folder):
     return told(trainer)
 
 
-def a_rewired_run(folder):
+def a_rewired_run(folder, backend="masked"):
     """A sparse network whose connections move: at random on rank 0, which counts."""
 
     class WatchAll(Watch):
@@ -144,7 +144,7 @@ def a_rewired_run(folder):
             self.seen.append(fingerprint(trainer.model, trainer.optimizer))
 
     torch.manual_seed(rank())
-    model = sparsify(MLP(64, [8, 6], 10), 0.3)
+    model = sparsify(MLP(64, [8, 6], 10), 0.3, backend=backend)
     trainer = Trainer(model, torch.optim.AdamW(model.parameters(), lr=1e-2), batch_size=64, device="cpu")
     trainer.callbacks = [Rewire(smallest_magnitude, at_random, every(2, "steps")), WatchAll()]
     before = connections(model)
@@ -226,6 +226,7 @@ if __name__ == "__main__":
         other_architectures,
     ):
         answers[scenario.__name__] = scenario(folder / scenario.__name__)
+    answers["a_rewired_csr_run"] = a_rewired_run(folder, "csr")
     answers["a_plain_loop"] = a_plain_loop(folder)
     answers["the_old_wrapper"] = a_plain_loop(folder, renewed=False)
     answers["no_broadcast"] = a_plain_loop(folder, shared=False)

@@ -50,8 +50,9 @@ def test_the_ranks_are_equal_to_the_bit_after_every_change(ranks, run):
 
 
 @pytest.mark.slow
-def test_ranks_rewire_alike_and_their_budget_stays(ranks):
-    first, second = [rank["a_rewired_run"] for rank in ranks]
+@pytest.mark.parametrize("run", ["a_rewired_run", "a_rewired_csr_run"])
+def test_ranks_rewire_alike_and_their_budget_stays(ranks, run):
+    first, second = [rank[run] for rank in ranks]
     assert first == second and len(set(first["seen"])) == len(first["seen"]) - 2  # the end of an epoch is its last step
     assert first["before"] == first["after"]
 
