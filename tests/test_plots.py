@@ -605,6 +605,27 @@ def test_lives_end_in_a_cross_where_a_connection_died():
         plots.lives([])
 
 
+def test_owners_colour_weights_by_row_and_grey_what_never_counts():
+    weight = torch.tensor([[1.0, 2.0, -4.0], [0.0, 1.0, 1.0], [float("nan"), -4.0, 0.5]])
+    tasks = ["first", "second", "second"]
+    axes = plots.owners({"a": weight, "b": weight.nan_to_num()}, tasks, tasks)
+    picture, whole = (ax.images[0].get_array() for ax in axes)
+    colors = [[to_hex(cell[:3]) for cell in row] for row in picture]
+    first, second, grey = *shades(2), plots.PALETTE["ink"]
+    assert colors == [[first, grey, grey], [second] * 3, [second] * 3]
+    assert picture[2, 0, 3] == 0 < whole[2, 0, 3] == whole[1, 0, 3] < whole[0, 0, 3] < whole[2, 1, 3] == 1
+    assert [label.get_text() for label in axes[0].get_yticklabels()] == ["first", "second"]
+    assert axes[0].get_yticks().tolist() == axes[0].get_xticks().tolist() == [0, 1.5]
+    (plain,) = plots.owners({"": weight}, tasks)
+    assert not len(plain.get_xticks()) and to_hex(plain.images[0].get_array()[0, 2, :3]) == first
+
+
+def test_owners_say_what_they_cannot_draw():
+    for weights, rows in (({}, ["a"]), ({"": np.zeros((2, 3))}, ["a"]), ({"": np.zeros(2)}, ["a", "a"])):
+        with pytest.raises(ValueError, match="nothing to draw|has the shape"):
+            plots.owners(weights, rows)
+
+
 def some_times(scale=1.0):
     rows = [{"density": d, "dense": 10.0, "masked": 12.0, "csr": 50 * d * scale} for d in (0.01, 0.05, 0.2, 0.5)]
     return rows[::-1]

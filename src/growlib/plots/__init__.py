@@ -8,6 +8,7 @@ from growlib.plots._growth import growth
 from growlib.plots._losses import losses
 from growlib.plots._maps import lives, maps
 from growlib.plots._network import network
+from growlib.plots._owners import owners
 from growlib.plots._pictures import confusion, predictions
 from growlib.plots._poles import poles
 from growlib.plots._scrubber import Scrubber, scrubber
@@ -29,6 +30,7 @@ __all__ = [
     "losses",
     "maps",
     "network",
+    "owners",
     "pixels",
     "poles",
     "predictions",
