@@ -657,3 +657,38 @@ def test_bills_are_bars_as_long_as_their_totals():
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["parameters", "gradients", "buffers"]
     with pytest.raises(ValueError, match="no bill"):
         plots.bills({})
+
+
+# The matrix of accuracies
+
+
+def accuracies(rows, names="abc"):
+    return pd.DataFrame(rows, index=pd.Index(list(names), name="after"), columns=list(names), dtype=float)
+
+
+KNOWN = accuracies([[0.991, 0.5, 0.4], [0.2, 0.98, 0.3], [0.1, np.nan, 1]])
+
+
+def test_a_matrix_of_accuracies_shows_what_was_learned_so_far():
+    ax = plots.accuracy_matrix(KNOWN)
+    cells = {(round(text.get_position()[0]), round(text.get_position()[1])): text.get_text() for text in ax.texts}
+    assert cells == {(0, 0): "99.1", (0, 1): "20.0", (1, 1): "98.0", (0, 2): "10.0", (2, 2): "100.0"}
+    assert len(ax.patches) == 5
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["after a", "after b", "after c"]
+    colors = {tuple(patch.get_xy()): patch.get_facecolor() for patch in ax.patches}
+    assert len(set(colors.values())) == 5  # another accuracy, another colour
+
+
+def test_matrices_stand_side_by_side():
+    axes = plots.accuracy_matrix({"naive": KNOWN, "replay": KNOWN})
+    assert [ax.get_title(loc="left") for ax in axes] == ["naive", "replay"]
+    single = plots.accuracy_matrix(KNOWN, plt.figure().add_subplot())
+    assert single.get_title(loc="left") == ""
+    last = plots.accuracy_matrix(KNOWN.iloc[-1:])  # learned at once: the other tasks were never learned alone
+    assert len(last.texts) == 2
+
+
+def test_a_matrix_of_nothing_is_refused():
+    for nothing in ({}, accuracies(np.full((3, 3), np.nan)), {"naive": KNOWN * np.nan}):
+        with pytest.raises(ValueError, match="no accuracy is known"):
+            plots.accuracy_matrix(nothing)

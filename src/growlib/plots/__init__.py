@@ -7,6 +7,7 @@ from growlib.plots._folds import folds, snapshot
 from growlib.plots._growth import growth
 from growlib.plots._losses import losses
 from growlib.plots._maps import lives, maps
+from growlib.plots._matrix import accuracy_matrix
 from growlib.plots._network import network
 from growlib.plots._owners import owners
 from growlib.plots._pictures import confusion, predictions
@@ -19,6 +20,7 @@ from growlib.plots._wiring import wiring
 __all__ = [
     "PALETTE",
     "Scrubber",
+    "accuracy_matrix",
     "bills",
     "compare",
     "confusion",

@@ -1,0 +1,50 @@
+"""What all methods need: the logits of a task, the parameters that learn, and how far these have moved."""
+
+import torch
+from torch import Tensor, nn
+
+
+def logits_of(model: nn.Module, inputs: Tensor, task: str) -> Tensor:
+    """The model's logits for a task, (B, classes); a model without `.tasks` has one head for all of them."""
+    return model(inputs, task) if hasattr(model, "tasks") else model(inputs)
+
+
+def learning(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that learn, by name."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def moved(model: nn.Module, anchors: dict[str, Tensor], method: str) -> dict[str, Tensor]:
+    """How far every parameter that learns is from its anchor, by name.
+
+    Args:
+        model: As it is now.
+        anchors: Where the parameters were.
+        method: Who remembers them, for the error.
+
+    Raises:
+        ValueError: For a parameter that has another shape now.
+    """
+    found = {}
+    for name, parameter in learning(model).items():
+        if name in anchors:
+            if parameter.shape != anchors[name].shape:
+                raise ValueError(
+                    f"{method} remembers {name} of shape {tuple(anchors[name].shape)}, and it has "
+                    f"{tuple(parameter.shape)} now: give a new task units of its own (model.grow) instead of widening "
+                    "layers that earlier tasks use"
+                )
+            found[name] = parameter - anchors[name]
+    return found
+
+
+def on(device, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors on a device: those of a checkpoint come from the CPU."""
+    return {name: tensor.to(device) for name, tensor in tensors.items()}
+
+
+def some(size: int, count: int | None, seed: int) -> Tensor:
+    """Up to `count` different numbers under `size`, drawn with a seed; all of them in order if `count` is None."""
+    if count is None or count >= size:
+        return torch.arange(size)
+    return torch.randperm(size, generator=torch.Generator().manual_seed(seed))[:count]

@@ -1,0 +1,81 @@
+"""A small network with a head for every task, streams of tasks, and runs that are cut in two."""
+
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from growlib import Callback, Trainer
+from growlib.data import Split
+
+
+class Heads(nn.Module):
+    """One hidden layer for all tasks, then a head for each."""
+
+    def __init__(self, tasks, inputs=64, width=12, classes=5, norm=False):
+        super().__init__()
+        self.hidden1 = nn.Linear(inputs, width)
+        self.norm = nn.BatchNorm1d(width) if norm else nn.Identity()
+        self.heads = nn.ModuleDict({task: nn.Linear(width, classes) for task in tasks})
+        self.now = tasks[0]
+
+    @property
+    def tasks(self):
+        return list(self.heads)
+
+    def forward(self, x, task=None):
+        return self.heads[task or self.now](self.norm(self.hidden1(x.flatten(1))).relu())
+
+
+def halves(data, size=None):
+    """Two tasks: the classes 0 to 4, and 5 to 9, which are called 0 to 4 too."""
+    found = []
+    for first in (0, 5):
+        splits = {}
+        for name in ("train", "val", "test"):
+            split = getattr(data, name)
+            own = ((split.labels >= first) & (split.labels < first + 5)).nonzero()[:, 0][:size]
+            splits[name] = Split(split.images[own], split.labels[own] - first)
+        name = f"{data.name}-{len(found) + 1}"
+        found.append(replace(data, name=name, classes=data.classes[first : first + 5], **splits))
+    return found
+
+
+def make(callbacks, tasks, seed=0, rate=0.01, model=None, **settings):
+    torch.manual_seed(seed)
+    model = model or Heads([data.name for data in tasks])
+    optimizer = torch.optim.Adam(model.parameters(), lr=rate)
+    return Trainer(model, optimizer, [Name(), *callbacks], device="cpu", batch_size=32, **settings)
+
+
+class Name(Callback):
+    def before_step(self, trainer):
+        trainer.model.now = trainer.data.name
+
+
+class Save(Callback):
+    """Writes a checkpoint after one step."""
+
+    def __init__(self, path, step):
+        self.path, self.step = path, step
+
+    def after_step(self, trainer):
+        if trainer.step == self.step:
+            trainer.save(self.path)
+
+
+def cut_in_two(path, callbacks, tasks, step, epochs=2):
+    """A run, and the same run as it goes on from a checkpoint of the middle: `callbacks()` makes fresh ones."""
+    whole = make([*callbacks(), Save(path, step)], tasks)
+    whole.fit(*tasks, epochs=epochs)
+    assert path.exists()
+    model = Heads([data.name for data in tasks])
+    parted = Trainer.load(path, model, [Name(), *callbacks(), Save(path, -1)], device="cpu")
+    parted.fit(*tasks, epochs=epochs)
+    return whole, parted
+
+
+def same(whole, parted):
+    """Whether two runs ended in the same weights, by the same losses."""
+    weights = zip(whole.model.state_dict().values(), parted.model.state_dict().values(), strict=True)
+    return whole.history.losses == parted.history.losses and all(torch.equal(*pair) for pair in weights)
