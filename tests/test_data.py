@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from growlib import load
 from growlib.data import Dataset, Split, normalized, not_test
+from growlib.scenes import scenes
 
 DRAWN_AND_EMBEDDED = ["digits", "fashion_mini", "parity", "shapes", "spirals"]
 
@@ -166,6 +167,8 @@ def augmented_slowly(data, generator):
 def test_augmentation_that_makes_no_sense_is_refused(fashion):
     with pytest.raises(ValueError, match="only images can be augmented"):
         load("spirals").augmented(flip=True)
+    with pytest.raises(ValueError, match="scenes has labels of every pixel"):
+        scenes(fashion, ["Bag"], n=5).augmented(shift=1)
     with pytest.raises(ValueError, match="shift=40 must be a whole number from 0 to the image's side, 28 pixels"):
         fashion.augmented(shift=40)
 

@@ -116,6 +116,7 @@ def test_a_history_and_a_dataset_may_be_given_as_they_are(tmp_path):
         ({"metrics": {"test_accuracy": 97.7}}, "'test_accuracy' = 97.7.*fraction"),
         ({"metrics": {"test_accuracy_cifar10": -0.1}}, "'test_accuracy_cifar10' = -0.1"),
         ({"metrics": {"f1": 1.5}}, "'f1' = 1.5"),
+        ({"metrics": {"test_iou": 58.0}}, "'test_iou' = 58.0"),
         ({"metrics": {"loss": math.nan}}, "metrics.loss = nan"),
         ({"metrics": {"loss": "low"}}, "'loss' = 'low'"),
         ({"metrics": {"test loss": 1.0}}, "'test loss'"),

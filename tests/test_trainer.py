@@ -36,6 +36,7 @@ from growlib import (
     warmup_decay,
     widen,
 )
+from growlib.scenes import scenes
 from growlib.trainer import mixed
 
 EPOCH = -(-len(load("digits").train) // 128)  # steps
@@ -72,6 +73,25 @@ def assert_same_run(one, other):
 
 
 # ------------------------------------------------------------------------------------------------------- the loop
+
+
+def test_where_every_pixel_has_a_label_accuracy_is_the_share_of_right_pixels():
+    data = scenes(load("fashion_mini"), ["Trouser", "Bag"], n=30)
+    torch.manual_seed(0)
+    model = torch.nn.Conv2d(3, 3, 3, padding=1)
+    trainer = Trainer(model, torch.optim.SGD(model.parameters(), lr=0), batch_size=16, device="cpu")
+    trainer.fit(data, epochs=1)  # nothing moves, so that the training accuracy can be recomputed
+    for split_name, measured in (
+        ("train", trainer.history.records[0]["train_accuracy"]),
+        ("val", trainer.history.records[0]["val_accuracy"]),
+        ("test", trainer.evaluate(data, "test")["accuracy"]),
+    ):
+        whole, right, count = getattr(data, split_name), 0, 0
+        for number in range(len(whole)):
+            inputs, labels = data.batch(split_name, torch.tensor([number]))
+            for logits, label in zip(model(inputs)[0].flatten(1).T, labels.flatten(), strict=True):
+                right, count = right + int(logits.argmax() == label), count + 1
+        assert measured == pytest.approx(right / count, rel=1e-6) and 0 < measured < 1
 
 
 def test_the_loop_is_a_plain_loop(digits):

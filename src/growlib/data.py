@@ -21,7 +21,10 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Images (N, C, H, W) of uint8, or points (N, features) of float32, and their labels (N,) of int64."""
+    """Images (N, C, H, W) of uint8, or points (N, features) of float32, and their labels of int64.
+
+    Labels are (N,), or (N, H, W) where every pixel has one.
+    """
 
     images: Tensor
     labels: Tensor
@@ -93,6 +96,10 @@ class Dataset:
         """
         if self.train.images.ndim != 4 and (shift or flip or cutout):
             raise ValueError(f"{self.name} has examples of shape {self.shape}: only images can be augmented")
+        if self.train.labels.ndim > 1 and (shift or flip or cutout):
+            raise ValueError(
+                f"{self.name} has labels of every pixel, which would not move with the image: leave it as it is"
+            )
         side = min(self.shape[1:], default=0)  # of points: 0
         for setting, pixels in (("shift", shift), ("cutout", cutout)):
             if not isinstance(pixels, int) or not 0 <= pixels <= side:
@@ -128,7 +135,7 @@ class Dataset:
             generator: Of the augmentation.
 
         Returns:
-            Inputs (B, ...) of float32 and labels (B,).
+            Inputs (B, ...) of float32 and labels (B,), or (B, H, W) where every pixel has one.
         """
         if split not in SPLITS:
             raise ValueError(f"unknown split {split!r} of {self.name}: choose one of {', '.join(SPLITS)}")
@@ -227,11 +234,11 @@ def _dataset(name: str, arrays: dict, source: str, validation: float, seed: int)
     }
     sizes = {split: len(splits[split]) for split in SPLITS}
     provenance = {"name": name, "source": source, "sizes": sizes, "sha256": store.fingerprint(arrays)}
-    mean, std = _statistics(splits["train"].images)
+    mean, std = statistics(splits["train"].images)
     return Dataset(name, [str(c) for c in arrays["classes"]], **splits, mean=mean, std=std, provenance=provenance)
 
 
-def _statistics(images: Tensor, chunk: int = 1000) -> tuple[Tensor, Tensor]:
+def statistics(images: Tensor, chunk: int = 1000) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of each channel, pixels from 0 to 1, without a float copy of the data."""
     if images.dtype != torch.uint8:
         return torch.zeros(1), torch.ones(1)

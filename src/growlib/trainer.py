@@ -180,7 +180,7 @@ class Trainer:
                 loss = self._part_loss(share * parallel.world())  # for the ranks' gradients are averaged
                 loss.backward()
             step_loss = step_loss + loss.detach()
-            correct = correct + (self.logits.argmax(1) == self.labels).sum() * bool(share)
+            correct = correct + right(self.logits, self.labels) * bool(share)
         step_loss, correct = self._totals(step_loss, correct)
         self.emit("after_backward")
         if self.clip is not None:
@@ -301,7 +301,7 @@ class Trainer:
                 with self._autocast():
                     logits = self.called(inputs)  # (B, classes)
                     loss += self.loss(logits, labels) * len(index)
-                correct += (logits.argmax(1) == labels).sum()
+                correct += right(logits, labels)
         return {"loss": float(loss) / size, "accuracy": float(correct) / size}
 
     @torch.no_grad()
@@ -415,6 +415,16 @@ class Trainer:
             self.history.losses += torch.stack(self._unread).tolist()
             self._checked(self._unread[-1])
             self._unread = []
+
+
+def right(logits: Tensor, labels: Tensor) -> Tensor:
+    """The number of examples whose label has the largest logit; with labels at every pixel, the sum of their shares.
+
+    Args:
+        logits: (B, classes), or (B, classes, H, W).
+        labels: (B,), or (B, H, W).
+    """
+    return (logits.argmax(1) == labels).sum() / labels[0].numel()
 
 
 def widths(model: nn.Module) -> dict[str, int]:
