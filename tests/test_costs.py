@@ -39,10 +39,10 @@ def test_a_model_that_does_not_tell_its_input_has_no_flops():
     assert costs.flops(nn.Linear(3, 2)) is None and costs.parameters(nn.Linear(3, 2)) == 8
 
 
-def test_frozen_parameters_are_not_counted():
+def test_frozen_parameters_are_counted():
     model = nn.Linear(3, 2)
     model.bias.requires_grad_(False)
-    assert costs.parameters(model) == 6
+    assert costs.parameters(model) == 8
 
 
 def test_memory_is_a_sum_of_four_parts():

@@ -20,6 +20,14 @@ from growlib.callbacks import (
     each,
     warmup_decay,
 )
+from growlib.continual import (
+    Certify,
+    NeuronGenesis,
+    parameter_life,
+    retention_certificate,
+    retention_snapshot,
+    task_costs,
+)
 from growlib.costs import Budget
 from growlib.data import Dataset, load
 from growlib.depth import deepen, identity, residual, untrained
@@ -28,7 +36,7 @@ from growlib.growth import Change, check_growth, hidden_of, lost_tensors, prune,
 from growlib.inits import gradmax, north, orthogonal, random, split, variance_transfer, zero_out
 from growlib.layers import GrowBatchNorm2d, GrowConv2d, GrowLinear, Hidden
 from growlib.masked import connections, sparse_layers
-from growlib.models import MLP, ConvNet, ResNet
+from growlib.models import MLP, ConvNet, ResNet, TaskModel, TaskNet
 from growlib.probe import Probe
 from growlib.profiles import by_profile
 from growlib.scores import (
@@ -44,9 +52,11 @@ from growlib.scores import (
 )
 from growlib.signals import activation, magnitude, taylor
 from growlib.sparsity import erk, ranked, rewire, sparsify, uniform
+from growlib.streams import permuted, split_by_class
+from growlib.tagged import TaskBatchNorm2d, TaskConv2d, TaskLinear
 from growlib.tickets import Ticket, lottery, masks_of, shuffled, wire
 from growlib.trainer import Callback, History, Trainer
-from growlib.when import every, narrower_than, plateau, shallower_than, within_budget
+from growlib.when import above, below, every, narrower_than, new_task, plateau, shallower_than, within_budget
 from growlib.wiring import budget_report, cut_off, degrees
 
 __version__ = "0.1.0"

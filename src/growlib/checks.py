@@ -7,17 +7,26 @@ from growlib.compiled import uncompiled
 from growlib.layers import evaluating
 
 
-def refuse_unfit(model: nn.Module, data: tuple, epochs: int):
+def refuse_unfit(model: nn.Module, data: tuple, epochs: list[int], done: int = 0):
     """Raises a ValueError for data that the model does not take, or nothing to do.
 
     Args:
         model: What will be trained.
         data: Data sets.
         epochs: For each of them.
+        done: The number of data sets that the trainer has finished.
     """
-    if not data or not isinstance(epochs, int) or epochs < 1:
-        raise ValueError(f"fit needs data and a whole number of epochs, and got {len(data)} data sets, {epochs!r}")
-    for task in data:
+    if not data or len(epochs) != len(data) or not all(isinstance(n, int) and n > 0 for n in epochs):
+        raise ValueError(
+            f"fit needs data and a whole number of epochs for each, and got {len(data)} data sets, {epochs}"
+        )
+    known = getattr(model, "tasks", [task.name for task in data])
+    if done >= len(data) or any(task.name not in known for task in data[:done]):
+        raise ValueError(
+            f"the trainer has finished {done} tasks of its stream ({', '.join(known[:done])}): pass the whole stream, "
+            f"not {', '.join(task.name for task in data)}"
+        )
+    for task in data[done:]:
         classes = _classes(model, task)
         for split in ("train", "val", "test"):
             labels = getattr(task, split).labels
@@ -30,9 +39,13 @@ def refuse_unfit(model: nn.Module, data: tuple, epochs: int):
 
 @torch.no_grad()
 def _classes(model: nn.Module, task) -> int:
+    if task.name in getattr(model, "closed", ()):
+        raise ValueError(f"task {task.name!r} is closed: its units keep their values for ever. Train a new one")
     inputs, _ = task.batch("train", torch.arange(1, device=task.train.labels.device))
+    named = (task.name,) if task.name in getattr(model, "tasks", ()) else ()
     try:
         with evaluating(model), uncompiled():
-            return model(inputs.to(next(model.parameters()).device)).shape[1]
+            outputs = model(inputs.to(next(model.parameters()).device), *named).shape[1]
+            return outputs if named or not hasattr(model, "tasks") else len(task.classes)  # of a task that is to come
     except (RuntimeError, ValueError) as error:
         raise ValueError(f"the model does not take {task.name}, of shape {tuple(task.shape)}: {error}") from error

@@ -13,17 +13,16 @@ from growlib.masked import sparse_layers
 
 
 def parameters(model: nn.Module) -> int:
-    """The number of trainable parameters; of a sparse weight its connections."""
+    """The number of parameters, frozen ones too; of a sparse weight its connections."""
     absent = {layer.weight: int((~layer.mask).sum()) for layer in sparse_layers(model).values()}
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return sum(parameter.numel() - absent.get(parameter, 0) for parameter in trained)
+    return sum(parameter.numel() - absent.get(parameter, 0) for parameter in model.parameters())
 
 
-def flops(model: nn.Module) -> int | None:
+def flops(model: nn.Module, *task) -> int | None:
     """Floating-point operations of one forward pass of one example, as they are done: matrix products and convolutions,
     2 a multiply-add. CsrLinear does them for its connections only; SparseLinear and SparseConv2d for all weights, their
-    zeros too. None for a model without an `input_shape`."""
-    return _counted(model, backward=False)
+    zeros too. None for a model without an `input_shape`. A model that knows tasks may be asked about one."""
+    return _counted(model, *task, backward=False)
 
 
 def training_flops(model: nn.Module) -> int | None:
@@ -31,14 +30,15 @@ def training_flops(model: nn.Module) -> int | None:
     return _counted(model, backward=True)
 
 
-def _counted(model: nn.Module, backward: bool) -> int | None:
+def _counted(model: nn.Module, *task, backward: bool) -> int | None:
     if not hasattr(model, "input_shape"):
         return None
     counter = FlopCounterMode(display=False)
     with evaluating(model), uncompiled(), torch.set_grad_enabled(backward), counter:
-        total = model(_example(model, 1)).sum()
+        total = model(_example(model, 1), *task).sum()
         if backward:
-            torch.autograd.grad(total, [p for p in model.parameters() if p.requires_grad], allow_unused=True)
+            trained = [p for p in model.parameters() if p.requires_grad]
+            _ = trained and torch.autograd.grad(total, trained, allow_unused=True)
     return counter.get_total_flops()
 
 
@@ -81,7 +81,7 @@ class Budget:
     """The most that a model may ever cost, for `Trainer(budget=)`.
 
     Args:
-        parameters: Trainable parameters.
+        parameters: Of the model, frozen ones too.
         flops: Floating-point operations of one forward pass of one example.
     """
 

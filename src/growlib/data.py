@@ -108,6 +108,34 @@ class Dataset:
                 )
         return replace(self, shift=shift, flip=flip, cutout=cutout)
 
+    def reshaped(self, shape: tuple[int, int, int]) -> "Dataset":
+        """The same images in another shape, still as bytes: so that one network can learn several data sets.
+
+        Grey is repeated in every channel; small images are enlarged by the largest whole factor that fits, and framed
+        by black pixels.
+
+        Args:
+            shape: (C, H, W), not smaller than that of the images.
+        """
+        before, fits = self.shape, len(self.shape) == len(shape) == 3
+        if not fits or before[0] not in (1, shape[0]) or before[1] > shape[1] or before[2] > shape[2]:
+            raise ValueError(
+                f"{self.name} has examples of shape {before}, which can't become {tuple(shape)}: images can get more "
+                "pixels, and grey ones more channels"
+            )
+        factor = min(shape[1] // before[1], shape[2] // before[2])
+        rows, columns = (new - factor * old for new, old in zip(shape[1:], before[1:], strict=True))
+        frame = (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2)
+
+        def converted(split: Split) -> Split:
+            images = (
+                split.images.repeat_interleave(factor, 2).repeat_interleave(factor, 3) if factor > 1 else split.images
+            )
+            return Split(pad(images, frame).expand(-1, shape[0], -1, -1), split.labels)  # channels share their bytes
+
+        splits = {name: converted(getattr(self, name)) for name in SPLITS}
+        return replace(self, mean=self.mean.expand(shape[0]), std=self.std.expand(shape[0]), **splits)
+
     @property
     def augments(self) -> bool:
         return bool(self.shift or self.flip or self.cutout)

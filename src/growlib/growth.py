@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 
 import torch
 from torch import Tensor, nn
@@ -21,10 +21,10 @@ class Change:
     """What a structural change did.
 
     Args:
-        kind: "widen", "prune" or "deepen".
+        kind: "widen", "prune", "deepen", "task" (a new one) or "grow" (all layers of a task).
         step: The trainer's step, or None outside a trainer.
-        layer: The name of the Hidden.
-        before: Its width before, 0 for a new layer.
+        layer: The name of the Hidden, or of the task.
+        before: Its width before, 0 for a new layer or task.
         after: Its width after.
         units: The new units, as they are numbered after the change, or those that went, as they were before it.
         parameters: Of the whole model, after the change.
@@ -276,11 +276,16 @@ def _twins(hidden: Hidden, before: int) -> list[tuple[int, int]]:
 
 
 def _change(kind: str, surgeon: Surgeon, hidden: Hidden, before: int, units: list[int]) -> Change:
-    model, optimizer = surgeon.model, surgeon.optimizer
+    after = _find(surgeon.model, hidden.name).width
+    change = described(surgeon.model, kind, hidden.name, before, after, units)
+    return replace(change, previous=surgeon.previous, optimizer=surgeon.optimizer)
+
+
+def described(model: nn.Module, kind: str, layer: str, before: int, after: int, units=None) -> Change:
+    """The Change that a model has just gone through; `units` are the last ones unless they are told."""
     renew_compiled(model)
-    width = _find(model, hidden.name).width
-    size, work = costs.parameters(model), costs.flops(model)
-    return Change(kind, None, hidden.name, before, width, units, size, work, "", surgeon.previous, optimizer)
+    units = list(range(before, after)) if units is None else units
+    return Change(kind, None, layer, before, after, units, costs.parameters(model), costs.flops(model), "")
 
 
 def refuse_sparse(hidden: Hidden, deed: str):

@@ -177,13 +177,13 @@ def adopt(optimizer: Optimizer, tensors: Iterable[nn.Parameter], like: Iterable[
         optimizer: In use. Its groups stay the same objects, so schedulers go on.
         tensors: Each joins the group of the first of `like` that has as many dimensions (biases may be kept apart from
             weights), or of the first of all; where the optimizer does not hold that one, the tensor stays out too.
-        like: Parameters that the optimizer holds.
+        like: Parameters that the optimizer holds. If it holds none any more, tensors join its first group.
     """
     like = list(like)
     for tensor in tensors:
-        model = next((p for p in like if p.ndim == tensor.ndim), like[0])
-        for group in optimizer.param_groups:
-            if any(parameter is model for parameter in group["params"]):
+        model = next((p for p in like if p.ndim == tensor.ndim), like[0] if like else None)
+        for number, group in enumerate(optimizer.param_groups):
+            if any(parameter is model for parameter in group["params"]) or (model is None and number == 0):
                 group["params"].append(tensor)
                 if isinstance(optimizer, torch.optim.Adagrad):  # makes its state when it is built
                     optimizer.state.update(type(optimizer)([{**group, "params": [tensor]}]).state)

@@ -3,6 +3,7 @@
 import copy
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -80,24 +81,28 @@ class Trainer:
         self._unread = []  # losses that are still on the device
         self._probe = None, None  # the moment of the last probe, and the probe
 
-    def fit(self, *data, epochs: int) -> History:
+    def fit(self, *data, epochs: int | Sequence[int]) -> History:
         """Trains on one data set, or on several as a sequence of tasks.
 
         Args:
-            data: Datasets.
-            epochs: For each of them. A trainer that was interrupted, or loaded, does what is left of them.
+            data: Datasets. A model that knows tasks is called as model(inputs, data.name).
+            epochs: For each of them, or a number for every one. A trainer that was interrupted, or loaded, does what is
+                left of them.
 
         Returns:
             The history, which is also `trainer.history`.
         """
-        refuse_unfit(self.model, data, epochs)
-        self.stopped, self.epochs = None, epochs
+        plan = list(epochs) if isinstance(epochs, (list, tuple)) else [epochs] * len(data)
+        ended = bool(self._event) and self._event[0] == "after_task"  # its callbacks are not through
+        refuse_unfit(self.model, data, plan, self._progress["task"] - ended)
+        self.stopped, self._plan = None, plan
         with held_interrupts() as self._interrupted:
             unfinished = self._event
+            self.data = data[self._progress["task"] - ended].to(self.device)
             self.emit("before_fit")
-            self._resume(unfinished, data)
+            self._resume(unfinished)
             while self._progress["task"] < len(data) and not self.stopped:
-                self._run_task(data[self._progress["task"]].to(self.device), epochs)
+                self._run_task(data[self._progress["task"]].to(self.device))
             if not self.stopped:
                 self._progress["task"] = 0
             self.emit("after_fit")
@@ -105,12 +110,12 @@ class Trainer:
                 raise KeyboardInterrupt
         return self.history
 
-    def _run_task(self, data, epochs: int):
+    def _run_task(self, data):
         self.data, self.normalization = data, (data.mean, data.std)
         progress = self._progress
         if not (progress["epoch"] or progress["position"]):
             self.emit("before_task")
-        while progress["epoch"] < epochs and not self.stopped:
+        while progress["epoch"] < self.epochs and not self.stopped:
             self._run_epoch(data)
         if not self.stopped:
             progress.update(task=progress["task"] + 1, epoch=0)
@@ -197,7 +202,7 @@ class Trainer:
 
     def _part_loss(self, weight: float) -> Tensor:
         with self._autocast():
-            self.logits = self._wrapped(self.inputs)  # (B, classes)
+            self.logits = self._wrapped(self.inputs, *self._asked_about(self.data))  # (B, classes)
             self.batch_loss = self.loss(self.logits, self.labels)
         self.emit("after_loss")
         return self.batch_loss if weight == 1 else self.batch_loss * weight
@@ -281,6 +286,20 @@ class Trainer:
         return model
 
     @property
+    def epochs(self) -> int:
+        """Of the present task."""
+        return self._plan[min(self._progress["task"], len(self._plan) - 1)]
+
+    @property
+    def steps(self) -> int:
+        """Of the present task, all in all."""
+        return self.epochs * math.ceil(len(self.data.train) / (self.batch_size * self.accumulate))
+
+    def _asked_about(self, data) -> tuple:
+        """What a model that knows tasks is told beside the inputs."""
+        return (data.name,) if hasattr(self.model, "tasks") else ()
+
+    @property
     def done(self) -> float:
         """The share of the present task that is done, from 0 to 1."""
         progress = self._progress
@@ -299,7 +318,7 @@ class Trainer:
             for index in torch.arange(size, device=self.device).split(max(self.batch_size, 1000)):
                 inputs, labels = data.batch(split, index)  # (B, ...), (B,)
                 with self._autocast():
-                    logits = self.called(inputs)  # (B, classes)
+                    logits = self.called(inputs, *self._asked_about(data))  # (B, classes)
                     loss += self.loss(logits, labels) * len(index)
                 correct += right(logits, labels)
         return {"loss": float(loss) / size, "accuracy": float(correct) / size}
@@ -376,11 +395,9 @@ class Trainer:
                 act(self)
         self._event = None
 
-    def _resume(self, unfinished, data):
+    def _resume(self, unfinished):
         """Runs the callbacks that were still to come when the checkpoint was taken, or when one of them failed."""
         if unfinished and unfinished[0] in RESUMABLE[:3]:
-            task = self._progress["task"] - (unfinished[0] == "after_task")
-            self.data = data[task].to(self.device)
             epoch, step, start, size, parts = self._progress["batch"]  # of the last step: they may look at it
             index = self._order(epoch, len(self.data.train))[start : start + size * parts]
             noise = torch.Generator(self.device).manual_seed(mixed(self.seed, step, 1 + parallel.rank()))
@@ -424,7 +441,7 @@ def right(logits: Tensor, labels: Tensor) -> Tensor:
         logits: (B, classes), or (B, classes, H, W).
         labels: (B,), or (B, H, W).
     """
-    return (logits.argmax(1) == labels).sum() / labels[0].numel()
+    return (logits.argmax(1) == labels).sum() / max(1, labels[:1].numel())
 
 
 def widths(model: nn.Module) -> dict[str, int]:

@@ -80,7 +80,7 @@ def within_budget(params: int | None = None, flops: int | None = None) -> Trigge
     A polite question, where `Trainer(budget=)` is a wall. Pricing tries the change on a copy: put cheap clauses first.
 
     Args:
-        params: Trainable parameters.
+        params: Parameters, frozen ones too.
         flops: Floating-point operations of one forward pass of one example.
     """
     limits = {"params": (params, costs.parameters), "flops": (flops, costs.flops)}
@@ -121,12 +121,57 @@ def plateau(column: str, patience: int, unit: str = "epochs") -> Trigger:
     return Trigger(f"plateau({column!r}, {patience}, 'epochs')", ask)
 
 
+def new_task() -> Trigger:
+    """Fires when a task begins that the model does not know."""
+
+    def ask(trainer, hidden):
+        known = trainer.data.name in trainer.model.tasks
+        return None if trainer.moment != "task" or known else f"new task {trainer.data.name!r}"
+
+    return Trigger("new_task()", ask)
+
+
+def below(column: str, value: float, patience: int = 1) -> Trigger:
+    """Fires when a column of History has been below a value for some epochs, counted anew after every change.
+
+    Args:
+        column: Anything but what is measured on test data.
+        value: The threshold.
+        patience: In epochs.
+    """
+    return _beyond("below", "<", column, value, patience)
+
+
+def above(column: str, value: float, patience: int = 1) -> Trigger:
+    """Fires when a column of History has been above a value for some epochs; the arguments are those of `below`."""
+    return _beyond("above", ">", column, value, patience)
+
+
+def _beyond(name: str, sign: str, column: str, value: float, patience: int) -> Trigger:
+    not_test(column)
+    if not isinstance(patience, int) or patience < 1:
+        raise ValueError(f"{name}({column!r}, {value!r}, {patience!r}): patience must be a whole number of epochs")
+
+    def ask(trainer, hidden):
+        if trainer.moment != "epoch":
+            return None
+        last = trainer.history.column(column, since=_last_change(trainer.history, hidden))[-patience:]
+        beyond = [reading < value if sign == "<" else reading > value for reading in last]
+        if len(last) < patience or not all(beyond):
+            return None
+        return f"{column} {last[-1]:.4g} {sign} {value:g}" + (f" for {patience} epochs" if patience > 1 else "")
+
+    return Trigger(f"{name}({column!r}, {value!r}, {patience})", ask)
+
+
 def improvement(column: str, value: float) -> float:
     """The value with the sign that makes larger better."""
     return -value if column.endswith("loss") else value
 
 
 def _last_change(history, hidden) -> int:
-    """The step of the last change of a layer, or of any layer; a new layer is a change of all."""
-    changes = [c for c in history.changes if hidden is None or c["layer"] == hidden.name or c["kind"] == "deepen"]
+    """The step of the last change of a layer, or of any layer; a new layer or task is a change of all."""
+    changes = [
+        c for c in history.changes if hidden is None or c["layer"] == hidden.name or c["kind"] in ("deepen", "task")
+    ]
     return max((change["step"] for change in changes), default=-1)

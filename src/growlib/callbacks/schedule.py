@@ -1,5 +1,7 @@
 """LRSchedule: the schedules of torch, and the one of the 128 -> 512 network."""
 
+from inspect import signature
+
 from torch.optim.lr_scheduler import LambdaLR
 
 from growlib.callbacks._written import written
@@ -28,6 +30,8 @@ def warmup_decay(optimizer, warmup: int, decay: float, patience: float, floor: f
 class LRSchedule(Callback):
     """A learning-rate schedule of torch.optim.lr_scheduler, or `warmup_decay`.
 
+    A kind that needs `total_steps` and is not told gets those of the task, and every task a schedule of its own.
+
     Args:
         kind: Called as kind(optimizer, **settings), such as OneCycleLR.
         per: "epoch" or "step": when it advances.
@@ -38,15 +42,31 @@ class LRSchedule(Callback):
         if per not in ("epoch", "step"):
             raise ValueError(f"LRSchedule(per={per!r}): it advances per 'epoch' or per 'step'")
         self.kind, self.per, self.settings, self.scheduler, self.saved = kind, per, settings, None, None
+        self.by_task = "total_steps" in signature(kind).parameters and not {"total_steps", "epochs"} & set(settings)
 
     def before_fit(self, trainer):
-        if self.scheduler is None or self.scheduler.optimizer is not trainer.optimizer:
-            rates = [group["lr"] for group in trainer.optimizer.param_groups]
-            self.scheduler = self.kind(trainer.optimizer, **self.settings)
-            if self.saved is not None:
-                self.scheduler.load_state_dict(self.saved)
-                for group, rate in zip(trainer.optimizer.param_groups, rates, strict=True):
-                    group["lr"] = rate
+        resumes = self.saved is not None
+        if (resumes or not self.by_task) and self._is_new(trainer):
+            self.build(trainer)
+
+    def before_task(self, trainer):
+        if self.by_task:
+            self.saved = None
+            self.build(trainer)
+
+    def _is_new(self, trainer) -> bool:
+        return self.scheduler is None or self.scheduler.optimizer is not trainer.optimizer
+
+    def build(self, trainer):
+        """Makes the schedule; one that was saved goes on where it was."""
+        groups = trainer.optimizer.param_groups
+        now = [{name: value for name, value in group.items() if name != "params"} for group in groups]
+        length = {"total_steps": trainer.steps if self.per == "step" else trainer.epochs} if self.by_task else {}
+        self.scheduler = self.kind(trainer.optimizer, **self.settings, **length)
+        if self.saved is not None:
+            self.scheduler.load_state_dict(self.saved)
+            for group, settings in zip(groups, now, strict=True):
+                group.update(settings)
 
     def after_step(self, trainer):
         if self.per == "step":

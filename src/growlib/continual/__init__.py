@@ -1,5 +1,6 @@
-"""Tasks in sequence: methods that keep what was learned, one small callback a file, and the metrics of keeping."""
+"""Learning tasks in sequence: task-tagged growth, the methods it is compared with, and what they are judged by."""
 
+from growlib.continual.accounts import parameter_life, task_costs
 from growlib.continual.ewc import EWC, fisher
 from growlib.continual.lwf import LwF
 from growlib.continual.metrics import (
@@ -10,5 +11,7 @@ from growlib.continual.metrics import (
     forgetting,
     forward_transfer,
 )
+from growlib.continual.neurogenesis import NeuronGenesis
 from growlib.continual.replay import Replay
+from growlib.continual.retention import Certify, retention_certificate, retention_snapshot
 from growlib.continual.si import SI

@@ -1,0 +1,7 @@
+"""Networks that know their hidden layers."""
+
+from growlib.models._plain import MLP, ConvNet
+from growlib.models._residual import ResidualBlock, ResNet
+from growlib.models._tasks import TaskModel, TaskNet
+
+KNOWN = {"MLP": MLP, "ConvNet": ConvNet, "ResNet": ResNet, "TaskNet": TaskNet}  # what a checkpoint may name

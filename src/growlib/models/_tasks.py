@@ -1,0 +1,331 @@
+"""TaskNet: a network in which every task gets units of its own, which may read those of the tasks before."""
+
+from collections.abc import Sequence
+from math import prod
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import max_pool2d, relu
+
+from growlib.growth import Change, described, widen
+from growlib.layers import Hidden
+from growlib.models._plain import positive
+from growlib.surgery import adopt, refuse_unmovable, release
+from growlib.tagged import INPUTS, Tagged, TaskBatchNorm2d, TaskConv2d, TaskLinear
+
+
+class TaskModel(nn.Module):
+    """A model of tagged layers that is called as model(inputs, task); a task is named, or numbered as it came.
+
+    Args:
+        inputs: The shape of one example.
+        tasks: The names of the tasks, in the order in which they came.
+    """
+
+    def __init__(self, inputs: Sequence[int], tasks: Sequence[str]):
+        super().__init__()
+        self.input_shape, self.tasks = tuple(inputs), list(tasks)
+
+    @property
+    def layers(self) -> dict[str, Tagged]:
+        """The tagged layers, by name, in the order in which they were made."""
+        return {name: module for name, module in self.named_modules() if isinstance(module, Tagged)}
+
+    @property
+    def closed(self) -> set[str]:
+        """The names of the tasks that can't be changed any more."""
+        return {self.tasks[number] for layer in self.layers.values() for number in layer.closed}
+
+    def number(self, task: str | int | None) -> int:
+        """The number of a task; without one, of the newest."""
+        if task is None:
+            return len(self.tasks) - 1
+        if isinstance(task, str) and task in self.tasks:
+            return self.tasks.index(task)
+        if isinstance(task, int) and 0 <= task < len(self.tasks):
+            return task
+        known = ", ".join(f"{name!r} ({number})" for number, name in enumerate(self.tasks))
+        raise ValueError(f"unknown task {task!r}: the model has learned {known}. grow(...) gives it another one")
+
+    def owner(self, name: str) -> str | None:
+        """The task that a parameter or buffer belongs to, by its name in the state_dict, or None."""
+        layer, found, rest = name.partition(".blocks.")
+        return self.tasks[int(rest.split(".")[0])] if found and layer in self.layers else None
+
+    def task_parameters(self, task: str | int) -> dict[str, nn.Parameter]:
+        """The parameters of a task, by name."""
+        name = self.tasks[self.number(task)]
+        return {path: tensor for path, tensor in self.named_parameters() if self.owner(path) == name}
+
+    def task_buffers(self, task: str | int) -> dict[str, Tensor]:
+        """The running statistics of a task's normalisations, by name."""
+        name = self.tasks[self.number(task)]
+        return {path: tensor for path, tensor in self.named_buffers() if self.owner(path) == name}
+
+    def close(self, task: str | int, optimizer=None):
+        """Ends a task: its blocks keep their values, leave the optimizer and stay in eval mode for ever.
+
+        Args:
+            task: Name or number; what its units read must belong to closed tasks, or to itself.
+            optimizer: The optimizer in use.
+        """
+        number = self.number(task)
+        read = {source for layer in self.layers.values() for source in layer.sources.get(number, ())}
+        if still := [self.tasks[s] for s in sorted(read - {INPUTS, number}) if self.tasks[s] not in self.closed]:
+            raise ValueError(f"{self.tasks[number]!r} reads units of {', '.join(map(repr, still))}: close these first")
+        if optimizer is not None:
+            release(optimizer, self.task_parameters(number).values())
+        for layer in self.layers.values():
+            layer.close(number)
+
+    def apply_task_gradient_mask(self, task: str | int | None = None):
+        """Sets the gradients of all units that are not of this task to zero: call it after backward().
+
+        By itself it does not protect them: weight decay and momentum move weights without a gradient, and running
+        statistics have none. `close` does.
+        """
+        name = self.tasks[self.number(task)]
+        for path, parameter in self.named_parameters():
+            if parameter.grad is not None and self.owner(path) not in (name, None):
+                parameter.grad.zero_()
+
+    @torch.no_grad()
+    def all_logits(self, inputs: Tensor) -> Tensor:
+        """What the heads of all tasks say: (B, tasks, most classes), -inf where a task has fewer classes."""
+        heads = [self(inputs, number) for number in range(len(self.tasks))]  # (B, classes)
+        most = max(logits.shape[1] for logits in heads)
+        rows = [nn.functional.pad(logits, (0, most - logits.shape[1]), value=-torch.inf) for logits in heads]
+        return torch.stack(rows, 1)
+
+
+class TaskNet(TaskModel):
+    """Convolutions, then dense layers, in which every task has units, normalisations and a head of its own.
+
+    A convolution (3 x 3) is followed by pooling where `pools` says so, its normalisation and ReLU; behind the last one
+    the strongest answer of every filter is kept; a dense layer is followed by ReLU.
+
+    Args:
+        shape: Of one example: (C, H, W), or anything without convolutions.
+        task: The name of the first task: that of its data set.
+        classes: How many it has.
+        channels: The number of its filters in every convolution: conv1, conv2, ...
+        hidden: The number of its units in every dense layer: hidden1, hidden2, ...
+        pools: The numbers of the convolutions that halve the image, or None for all.
+        transfer: Whether units of later tasks read those of the tasks before, or the names of the tasks that are read.
+            Old units never read new ones.
+        norm: Without it, convolutions have biases.
+        further: The arguments of `grow` for each task after the first.
+        closed: The names of the tasks that are closed.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        task: str,
+        classes: int,
+        channels: Sequence[int] = (),
+        hidden: Sequence[int] = (),
+        pools: Sequence[int] | None = None,
+        transfer: bool | Sequence[str] = True,
+        norm: bool = True,
+        further: Sequence[dict] = (),
+        closed: Sequence[str] = (),
+    ):
+        super().__init__(shape, [])
+        self.transfer, self.norm = transfer, norm
+        self.pools = list(range(1, len(channels) + 1) if pools is None else pools)
+        positive("TaskNet", *shape, *channels, *hidden)
+        self._refuse_pools(len(channels))
+        self.convolutions = [f"conv{number}" for number in range(1, len(channels) + 1)]
+        self.dense = [f"hidden{number}" for number in range(1, len(hidden) + 1)]
+        for name in self.convolutions:
+            self.add_module(name, TaskConv2d(3, bias=not norm))
+            if norm:
+                self.add_module(name.replace("conv", "norm"), TaskBatchNorm2d())
+        for name in [*self.dense, "output"]:
+            self.add_module(name, TaskLinear())
+        self.grow(task, list(channels), list(hidden), classes)
+        for settings in further:
+            self.grow(**settings)
+        for name in closed:
+            self.close(name)
+
+    def _refuse_pools(self, convolutions: int):
+        if not set(self.pools) <= set(range(1, convolutions + 1)):
+            raise ValueError(f"pools={self.pools} must be numbers of the {convolutions} convolutions, from 1")
+        if self.pools and min(self.input_shape[1:]) >> len(self.pools) < 1:
+            raise ValueError(f"{len(self.pools)} poolings leave nothing of images {self.input_shape}")
+
+    def grow(
+        self, task: str, channels=0, hidden=0, classes: int | None = None, optimizer=None, transfer=None
+    ) -> Change:
+        """Gives a new task its units and its head, or the newest task more units.
+
+        New units of a task that is being learned read nothing that they would change: it answers as before (zero_out).
+
+        Args:
+            task: Its name.
+            channels: The number of new filters: of every convolution, or one number for each. Without any units a new
+                task gets a head only, which reads the units that are there.
+            hidden: The number of new units: of every dense layer, or one number for each.
+            classes: Of a new task.
+            optimizer: The optimizer in use; the new tensors join its groups, with an empty state.
+            transfer: As in TaskNet, for this task; None as the model says.
+
+        Returns:
+            The Change; its widths are the numbers of the task's units.
+        """
+        plan = self.plan(channels, hidden)
+        if task not in self.tasks:
+            return self._begin(task, plan, classes, optimizer, transfer)
+        if task in self.closed:
+            raise ValueError(f"task {task!r} is closed: its units keep their values for ever. Grow a new task")
+        if self.number(task) != self.growing:
+            raise ValueError(f"only the newest task with units of its own can grow, and that is not {task!r}")
+        before = sum(hidden.width for hidden in self.hidden)
+        for name, by in plan.items():
+            if by:
+                widen(self, name, by, optimizer=optimizer)
+        return described(self, "grow", task, before, before + sum(plan.values()))
+
+    def plan(self, channels, hidden) -> dict[str, int]:
+        """How many units `grow` adds to every layer."""
+        found = {}
+        for name, units, layers in (("channels", channels, self.convolutions), ("hidden", hidden, self.dense)):
+            numbers = [units] * len(layers) if isinstance(units, int) else list(units)
+            if len(numbers) != len(layers) or not all(isinstance(n, int) and n >= 0 for n in numbers):
+                raise ValueError(f"{name}={units!r}: give a whole number, or one for each of the {len(layers)} layers")
+            found |= zip(layers, numbers, strict=True)
+        return found
+
+    def _begin(self, task: str, plan: dict[str, int], classes, optimizer, transfer) -> Change:
+        if not isinstance(classes, int) or classes < 1:
+            raise ValueError(f"the new task {task!r} needs its number of classes, and got classes={classes!r}")
+        if any(plan.values()) and not all(plan.values()):
+            raise ValueError(f"task {task!r} needs units in every layer, or in none for a head only, and got {plan}")
+        refuse_unmovable(optimizer)
+        read = self._read(transfer, head_only=not any(plan.values()))
+        number = len(self.tasks)
+        self.tasks.append(task)
+        new = []
+        sources = {INPUTS: self.input_shape[0] if self.convolutions else prod(self.input_shape)}
+        for name, units in plan.items():
+            layer = getattr(self, name)
+            if units:
+                new.append(layer.add(number, units, sources))
+                if name in self.convolutions and self.norm:
+                    new.append(self.norm_of(name).add(number, units))
+            widths = layer.widths
+            sources = {source: widths[source] for source in (*read, number) if source in widths}
+        new.append(self.output.add(number, classes, sources))
+        for module in new:
+            module.to(next(self.parameters())).train(self.training)
+        if optimizer is not None:
+            held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+            adopt(optimizer, [tensor for module in new for tensor in module.parameters()], like=held)
+        return described(self, "task", task, 0, sum(plan.values()))
+
+    def _read(self, transfer, head_only: bool) -> list[int]:
+        """The numbers of the earlier tasks whose units a new task reads."""
+        transfer = self.transfer if transfer is None else transfer
+        if isinstance(transfer, bool):
+            return list(range(len(self.tasks))) if transfer or head_only else []
+        return [number for number, name in enumerate(self.tasks) if name in transfer]
+
+    def norm_of(self, name: str) -> TaskBatchNorm2d:
+        """The normalisations of a convolution."""
+        return getattr(self, name.replace("conv", "norm"))
+
+    @property
+    def growing(self) -> int | None:
+        """The number of the newest task with units of its own, if it is open."""
+        owner = max((max(getattr(self, name).widths) for name in [*self.convolutions, *self.dense][:1]), default=None)
+        return None if owner is None or self.tasks[owner] in self.closed else owner
+
+    @property
+    def hidden(self) -> list[Hidden]:
+        """The widths of that task: what `widen` and `prune` may change."""
+        names, owner, found = [*self.convolutions, *self.dense], self.growing, []
+        if owner is None:
+            return []
+        for name, reader in zip(names, [*names[1:], "output"], strict=True):
+            layer, reader = getattr(self, name), getattr(self, reader)
+            norms = (self.norm_of(name).block(owner),) if name in self.convolutions and self.norm else ()
+            consumers, reads = [], {}
+            for number, sources in reader.sources.items():
+                if owner in sources:
+                    consumers.append(reader.block(number))
+                    reads[consumers[-1]] = tuple(
+                        (layer.block(owner), 1) if source == owner else (None, layer.widths[source])
+                        for source in sources
+                    )
+            found.append(Hidden(name, (layer.block(owner),), norms, tuple(consumers), reads=reads))
+        return found
+
+    def config(self) -> dict:
+        """The arguments that would build this network as it is now."""
+        tasks = [self._settings(number) for number in range(len(self.tasks))]
+        first = {key: value for key, value in tasks[0].items() if key != "transfer"}
+        return {
+            "shape": list(self.input_shape),
+            **first,
+            "pools": self.pools,
+            "transfer": self.transfer,
+            "norm": self.norm,
+            "further": tasks[1:],
+            "closed": [task for task in self.tasks if task in self.closed],
+        }
+
+    def _settings(self, number: int) -> dict:
+        read = [self.tasks[source] for source in self.sources_of(number) if source != number]
+        return {
+            "task": self.tasks[number],
+            "classes": self.output.widths[number],
+            "channels": [getattr(self, name).widths.get(number, 0) for name in self.convolutions],
+            "hidden": [getattr(self, name).widths.get(number, 0) for name in self.dense],
+            "transfer": read,
+        }
+
+    def sources_of(self, number: int) -> list[int]:
+        """The numbers of the tasks whose units a task reads, itself included if it has any."""
+        return [source for source in self.output.sources[number] if source != INPUTS]
+
+    def needed(self, number: int) -> list[int]:
+        """The numbers of the tasks whose blocks have to run for a task: those it reads, and those that they read."""
+        found, new = set(), {number}
+        while new:
+            found |= new
+            new = {source for task in new for source in self.sources_of(task)} - found
+        return sorted(found)
+
+    def features(self, inputs: Tensor, task: str | int | None = None) -> Tensor:
+        """What the head of a task reads, (B, features)."""
+        number = self.number(task)
+        parts = self._run(inputs, number)
+        return torch.cat([parts[source].flatten(1) for source in self.output.sources[number]], 1)
+
+    def _run(self, inputs: Tensor, number: int) -> dict:
+        if tuple(inputs.shape[1:]) != self.input_shape:
+            raise ValueError(
+                f"this TaskNet takes examples of shape {self.input_shape}, and got {tuple(inputs.shape[1:])}: "
+                "images of other sizes go through data.reshaped(...)"
+            )
+        tasks = self.needed(number)
+        if self.convolutions:
+            inputs = inputs.contiguous(memory_format=torch.channels_last)  # faster on a CPU
+        parts = {INPUTS: inputs if self.convolutions else inputs.flatten(1)}
+        for position, name in enumerate(self.convolutions, 1):
+            parts = getattr(self, name)(parts, tasks)  # (B, channels, H, W) of every task
+            if position in self.pools:
+                parts = {task: max_pool2d(units, 2) for task, units in parts.items()}
+            parts = self.norm_of(name)(parts, tasks) if self.norm else parts
+            parts = {task: relu(units) for task, units in parts.items()}
+        if self.convolutions:
+            parts = {task: units.amax((2, 3)) for task, units in parts.items()}  # (B, channels)
+        for name in self.dense:
+            parts = {task: relu(units) for task, units in getattr(self, name)(parts, tasks).items()}  # (B, units)
+        return parts
+
+    def forward(self, inputs: Tensor, task: str | int | None = None) -> Tensor:
+        number = self.number(task)
+        return self.output(self._run(inputs, number), [number])[number]  # (B, classes of the task)
