@@ -30,12 +30,12 @@ class _Masked:
         nn.init.normal_(self.weight, std=0.01), nn.init.normal_(self.bias, std=0.01)
 
     def forward(self, inputs: Tensor, task: int) -> Tensor:
-        outputs = super().forward(inputs)  # (B, units, ...), every task's
-        return outputs * (self.owners == task).view(-1, *[1] * (outputs.ndim - 2))
+        outputs, own = super().forward(inputs), self.owners == task  # (B, units, ...) of every task; (units,)
+        return outputs if own.all() else outputs * own.view(-1, *[1] * (outputs.ndim - 2))
 
     def mask_gradients(self, task: int):
-        others = self.owners != task
-        self.weight.grad[others], self.bias.grad[others] = 0, 0
+        if (others := self.owners != task).any():
+            self.weight.grad[others], self.bias.grad[others] = 0, 0
 
 
 class MaskedLinear(_Masked, nn.Linear):
@@ -104,8 +104,9 @@ class SynapticNet(nn.Module):
     def forward(self, images: Tensor, task: int) -> Tensor:
         units = images  # (B, 3, H, W)
         for number, conv in enumerate(self.convs):
-            units = relu(conv(units, task))  # (B, channels, H, W)
-            units = max_pool2d(units, 2) if number < 3 else adaptive_avg_pool2d(units, 4)
+            units = conv(units, task)  # (B, channels, H, W)
+            units = relu(max_pool2d(units, 2) if number < 3 else units)  # the same as pooling after ReLU, for less work
+        units = adaptive_avg_pool2d(units, 4)  # (B, channels, 4, 4)
         units = relu(self.hidden(units.flatten(1), task))  # (B, hidden)
         return self.output(dropout(units, DROPPED, self.training), task)  # (B, classes of all tasks)
 
@@ -188,7 +189,7 @@ def train(net: SynapticNet, data, task: int, epochs: int, seed: int = 0, alone: 
     torch.manual_seed(seed)  # of dropout
     order = torch.Generator().manual_seed(seed)
     offset = int((net.output.owners < task).sum())
-    optimizer = torch.optim.Adam(learner.parameters(), lr=RATE)
+    optimizer = torch.optim.Adam(learner.parameters(), lr=RATE, fused=True)
     for _ in range(epochs):
         for index in torch.randperm(len(labels), generator=order).to(labels.device).split(BATCH):
             with _precision(images, bfloat16):
