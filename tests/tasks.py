@@ -17,14 +17,13 @@ class Heads(nn.Module):
         self.hidden1 = nn.Linear(inputs, width)
         self.norm = nn.BatchNorm1d(width) if norm else nn.Identity()
         self.heads = nn.ModuleDict({task: nn.Linear(width, classes) for task in tasks})
-        self.now = tasks[0]
 
     @property
     def tasks(self):
         return list(self.heads)
 
-    def forward(self, x, task=None):
-        return self.heads[task or self.now](self.norm(self.hidden1(x.flatten(1))).relu())
+    def forward(self, x, task):
+        return self.heads[task](self.norm(self.hidden1(x.flatten(1))).relu())
 
 
 def halves(data, size=None):
@@ -45,12 +44,7 @@ def make(callbacks, tasks, seed=0, rate=0.01, model=None, **settings):
     torch.manual_seed(seed)
     model = model or Heads([data.name for data in tasks])
     optimizer = torch.optim.Adam(model.parameters(), lr=rate)
-    return Trainer(model, optimizer, [Name(), *callbacks], device="cpu", batch_size=32, **settings)
-
-
-class Name(Callback):
-    def before_step(self, trainer):
-        trainer.model.now = trainer.data.name
+    return Trainer(model, optimizer, callbacks, device="cpu", batch_size=32, **settings)
 
 
 class Save(Callback):
@@ -70,7 +64,7 @@ def cut_in_two(path, callbacks, tasks, step, epochs=2):
     whole.fit(*tasks, epochs=epochs)
     assert path.exists()
     model = Heads([data.name for data in tasks])
-    parted = Trainer.load(path, model, [Name(), *callbacks(), Save(path, -1)], device="cpu")
+    parted = Trainer.load(path, model, [*callbacks(), Save(path, -1)], device="cpu")
     parted.fit(*tasks, epochs=epochs)
     return whole, parted
 

@@ -21,8 +21,18 @@ from growlib.callbacks import (
     warmup_decay,
 )
 from growlib.continual import (
+    EWC,
+    SI,
+    Accuracies,
     Certify,
+    LwF,
     NeuronGenesis,
+    Replay,
+    accuracy_matrix,
+    average_accuracy,
+    backward_transfer,
+    forgetting,
+    forward_transfer,
     parameter_life,
     retention_certificate,
     retention_snapshot,
