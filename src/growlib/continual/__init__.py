@@ -1,6 +1,7 @@
 """Learning tasks in sequence: task-tagged growth, the methods it is compared with, and what they are judged by."""
 
 from growlib.continual.accounts import parameter_life, task_costs
+from growlib.continual.distill import Distill
 from growlib.continual.ewc import EWC, fisher
 from growlib.continual.lwf import LwF
 from growlib.continual.metrics import (
@@ -14,4 +15,5 @@ from growlib.continual.metrics import (
 from growlib.continual.neurogenesis import NeuronGenesis
 from growlib.continual.replay import Replay
 from growlib.continual.retention import Certify, retention_certificate, retention_snapshot
+from growlib.continual.routing import Prototypes, accuracy_without_task, entropy, route
 from growlib.continual.si import SI
