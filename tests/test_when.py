@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from growlib.history import History
 from growlib.models import MLP
-from growlib.when import Trigger, every, narrower_than, plateau, shallower_than, within_budget
+from growlib.when import Trigger, above, below, every, narrower_than, plateau, shallower_than, within_budget
 
 
 def trainer_at(moment="epoch", step=0, epoch=0, losses=(), changes=()):
@@ -97,3 +97,39 @@ def test_an_unknown_column_says_which_there_are():
 def test_shallower_than_counts_hidden_layers():
     trainer = trainer_at()
     assert shallower_than(2)(trainer) == "depth 1 < 2" and shallower_than(1)(trainer) is None
+
+
+class Run:
+    """As much of a trainer as a trigger on History asks for."""
+
+    def __init__(self, values, changes=()):
+        self.history, self.moment = History(changes=changes), "epoch"
+        for step, value in enumerate(values, 1):
+            self.history.log(step, val_accuracy=value)
+
+
+@pytest.mark.parametrize(
+    "values, fires",
+    [([0.5], False), ([0.5, 0.6], True), ([0.9, 0.6], False), ([0.9, 0.6, 0.7], True), ([0.5, 0.8], False)],
+)
+def test_below_waits_for_its_patience(values, fires):
+    cause = below("val_accuracy", 0.8, 2)(Run(values))
+    assert bool(cause) is fires
+    if fires:
+        assert cause == f"val_accuracy {values[-1]:.4g} < 0.8 for 2 epochs"
+
+
+def test_above_is_the_mirror_of_below_and_both_count_anew_after_a_change():
+    assert above("val_accuracy", 0.4)(Run([0.5])) == "val_accuracy 0.5 > 0.4" and not above("val_accuracy", 0.5)(
+        Run([0.5])
+    )
+    changes = [{"kind": "task", "layer": "b", "step": 2}]
+    assert below("val_accuracy", 0.8, 2)(Run([0.5, 0.5, 0.5], changes)) is None
+    assert below("val_accuracy", 0.8, 2)(Run([0.5, 0.5, 0.5, 0.5], changes))
+
+
+def test_triggers_on_test_data_or_without_patience_are_refused():
+    with pytest.raises(ValueError, match="use 'val_accuracy'"):
+        below("test_accuracy", 0.5)
+    with pytest.raises(ValueError, match="whole number of epochs"):
+        above("val_accuracy", 0.5, 0)

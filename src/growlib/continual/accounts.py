@@ -49,9 +49,11 @@ def parameter_life(model) -> dict[str, int]:
 
 
 def _neutral(name: str, buffer: torch.Tensor) -> torch.Tensor:
-    if not buffer.is_floating_point():
-        return buffer
-    return torch.full_like(buffer, float(name.endswith("running_var")), dtype=torch.float64)
+    """Statistics that leave units as they are; other buffers, such as masks, as they are."""
+    start = {"running_mean": 0.0, "running_var": 1.0}.get(name.rpartition(".")[2])
+    if start is not None:
+        return torch.full_like(buffer, start, dtype=torch.float64)
+    return buffer.double() if buffer.is_floating_point() else buffer
 
 
 def task_costs(model) -> pd.DataFrame:
