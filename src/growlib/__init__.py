@@ -21,12 +21,16 @@ from growlib.callbacks import (
     warmup_decay,
 )
 from growlib.continual import (
+    AGEM,
     EWC,
+    GEM,
     SI,
     Accuracies,
     Certify,
+    Joint,
     LwF,
     NeuronGenesis,
+    PackNet,
     Replay,
     accuracy_matrix,
     average_accuracy,

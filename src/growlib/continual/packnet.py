@@ -1,0 +1,157 @@
+"""PackNet: tasks share one network of fixed size, and every weight of it belongs to the task that kept it."""
+
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from growlib.callbacks._written import written
+from growlib.continual._calls import on
+from growlib.layers import evaluating
+from growlib.surgery import restart
+from growlib.trainer import Callback
+
+
+class PackNet(Callback):
+    """Packs tasks into one network: a task learns with all free weights, keeps the largest, and gives back the rest.
+
+    Every layer is pruned by magnitude to the task's share, what is left is trained on, and then owned for ever; weights
+    that are given back are zero and free for the next task. A task reads its own weights and those of the tasks before.
+    Layers whose output the model returns are heads: they belong to one task and are not pruned. Biases and
+    normalisations that tasks share are fixed with the first task.
+
+    The masks act in the model's forward from `fit` on; for a model that is loaded and not trained, call `attach`.
+
+    Args:
+        keep: The share of every layer's weights that each task owns: 0.1 is room for ten tasks.
+        train: The share of a task's steps before it is pruned; in the others, what is left is trained.
+
+    Source: Mallya, Lazebnik, "PackNet: Adding Multiple Tasks to a Single Network by Iterative Pruning" (2018),
+    section 3. (There a task keeps a share of what is free.)
+    """
+
+    def __init__(self, keep: float, train: float = 0.7):
+        if not 0 < keep <= 1 or not 0 < train < 1:
+            raise ValueError(f"PackNet(keep={keep!r}, train={train!r}): shares between 0 and 1")
+        self.keep, self.train = keep, train
+        self.tasks, self.pruned = [], False  # packed, or being packed; whether the last of them is pruned
+        self.owners = {}  # by the name of a weight that tasks share: the number of the owner from 1, or 0 for free
+        self.whole = {}  # by the name of a parameter that has one owner only, such as a head: its number
+        self.fixed, self.values = {}, {}  # by name: what may not move now, and where it is
+        self.model, self.behind = None, {}  # masked; by name, the weights behind the mask while the model runs
+
+    def before_fit(self, trainer):
+        if not hasattr(trainer.model, "tasks"):
+            raise ValueError(
+                f"PackNet needs a model with a head for every task, and {type(trainer.model).__name__} has one"
+            )
+        self.attach(trainer.model)
+        self.owners = on(trainer.device, self.owners)
+        self.fix()
+
+    def attach(self, model: nn.Module):
+        """Lets a model answer for every packed task with the weights that this task may read."""
+        if self.model is not model:
+            self.model = model
+            model.register_forward_pre_hook(self.mask, with_kwargs=True)
+            model.register_forward_hook(self.unmask, always_call=True)
+
+    def mask(self, model, given, named):
+        asked = named.get("task", given[1] if len(given) > 1 else None)
+        task = asked if isinstance(asked, str) else model.tasks[-1 if asked is None else asked]
+        if task not in self.tasks[:-1]:
+            return
+        if torch.is_grad_enabled():
+            raise ValueError(f"task {task!r} is packed, its weights are fixed: ask the model under torch.no_grad()")
+        number = self.tasks.index(task) + 1
+        for name, owner in self.owners.items():
+            parameter = model.get_parameter(name)
+            self.behind[name] = parameter.data
+            parameter.data = parameter.where((owner > 0) & (owner <= number), 0)
+
+    def unmask(self, model, given, result):
+        while self.behind:
+            name, values = self.behind.popitem()
+            model.get_parameter(name).data = values
+
+    def before_task(self, trainer):
+        model, task = trainer.model, trainer.data.name
+        if task in self.tasks:
+            raise ValueError(f"task {task!r} is packed, its weights are fixed: train a new one")
+        used, head = parts(model, trainer.data.batch("train", torch.arange(2, device=trainer.device))[0], task)
+        if not self.tasks:
+            shared = {name: model.get_parameter(name) for name in used if name not in head}
+            self.owners = {n: torch.zeros_like(p, dtype=torch.uint8) for n, p in shared.items() if p.ndim > 1}
+        if full := [name for name, owner in self.owners.items() if owner.all()]:
+            raise ValueError(
+                f"task {task!r} finds no free weights in {', '.join(full)}: {len(self.tasks)} tasks own "
+                f"{self.keep:g} of every layer each. Let PackNet keep less"
+            )
+        self.tasks.append(task)
+        self.whole |= {name: len(self.tasks) for name in used if name not in {*self.owners, *self.whole}}
+        self.pruned = False
+        self.fix()
+
+    @torch.no_grad()
+    def fix(self):
+        """Notes what may not move now, and where it is."""
+        number, named = len(self.tasks), dict(self.model.named_parameters())
+        self.fixed = {name: owner != number if self.pruned else owner > 0 for name, owner in self.owners.items()}
+        self.fixed |= {n: torch.ones_like(named[n], dtype=torch.bool) for n, of in self.whole.items() if of < number}
+        self.values = {name: named[name].detach().clone() for name in self.fixed}
+
+    def before_step(self, trainer):
+        if len(self.tasks) > 1:
+            for module in trainer.model.modules():
+                if getattr(module, "running_mean", None) is not None:  # these statistics are fixed too
+                    module.eval()
+
+    def after_backward(self, trainer):
+        for name, fixed in self.fixed.items():
+            if (gradient := trainer.model.get_parameter(name).grad) is not None:
+                gradient.masked_fill_(fixed, 0)
+
+    @torch.no_grad()
+    def after_step(self, trainer):
+        for name, fixed in self.fixed.items():  # whatever momentum and weight decay did to it
+            parameter = trainer.model.get_parameter(name)
+            parameter.copy_(torch.where(fixed, self.values[name], parameter))
+        if self.tasks and not self.pruned and trainer.done >= self.train:
+            self.prune(trainer)
+
+    @torch.no_grad()
+    def prune(self, trainer):
+        """Leaves the largest free weights of every layer to the present task, and sets the others to zero."""
+        for name, owner in self.owners.items():
+            parameter, free = trainer.model.get_parameter(name), owner == 0
+            count = min(round(self.keep * owner.numel()), int(free.sum()))
+            worth = parameter.abs().masked_fill(~free, -1).flatten()
+            owner.view(-1)[worth.topk(count).indices] = len(self.tasks)
+            parameter.masked_fill_(owner == 0, 0)
+            restart(trainer.optimizer, parameter, owner == 0)
+        self.pruned = True
+        self.fix()
+
+    def state_dict(self) -> dict:
+        return {name: getattr(self, name) for name in ("tasks", "pruned", "owners", "whole")}
+
+    def __repr__(self) -> str:
+        return written(self, self.keep, train=self.train)
+
+
+def parts(model: nn.Module, inputs: Tensor, task: str) -> tuple[list[str], list[str]]:
+    """The names of the parameters that the model uses for a task, and of those in the layer whose output it returns."""
+    outputs, hooks = {}, []
+    for path, module in model.named_modules():
+        if path and not list(module.children()):
+            note = partial(lambda path, module, given, output: outputs.update({path: output}), path)
+            hooks.append(module.register_forward_hook(note))
+    with evaluating(model), torch.enable_grad():
+        logits = model(inputs, task)
+    for hook in hooks:
+        hook.remove()
+    named = dict(model.named_parameters())
+    slopes = torch.autograd.grad(logits.sum(), named.values(), allow_unused=True)
+    used = [name for name, slope in zip(named, slopes, strict=True) if slope is not None]
+    heads = tuple(f"{path}." for path, output in outputs.items() if output is logits)
+    return used, [name for name in used if name.startswith(heads)]
