@@ -8,7 +8,7 @@ import torch
 from tasks import Heads, cut_in_two, halves, make, same
 from torch.nn.functional import cross_entropy
 
-from growlib import MLP, Callback, load
+from growlib import MLP, Callback, TaskNet, load
 from growlib.continual import LwF
 from growlib.continual.lwf import divergence
 
@@ -109,3 +109,22 @@ def test_what_it_can_not_do_is_refused(tasks):
     for settings in ((-1, 2.0), (1.0, 0.0)):
         with pytest.raises(ValueError, match="a finite number from 0 on, and one above 0"):
             LwF(*settings)
+
+
+def test_a_network_that_shares_its_trunk_is_distilled_alike(tasks):
+    class Slowly(TaskNet):  # one task at a time
+        def forward(self, inputs, task=None):
+            return super().forward(inputs, task)
+
+    losses = []
+    for kind in (TaskNet, Slowly):
+        torch.manual_seed(0)
+        model = kind(tasks[0].shape, tasks[0].name, 5, channels=[4, 6], pools=[1], norm=False)
+        model.grow(tasks[1].name, classes=5)
+        model.grow("third", classes=5)
+        trainer = make([lwf := LwF(1.0)], tasks, model=model)
+        trainer.fit(tasks[0], epochs=1)
+        lwf.tasks.append("third")
+        trainer.fit(tasks[1], epochs=1)
+        losses.append(trainer.history.losses)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)

@@ -191,3 +191,11 @@ def test_a_task_costs_what_it_runs():
 def test_what_cannot_be_is_refused_with_the_values(deed, message):
     with pytest.raises(ValueError, match=message):
         deed(conv_net())
+
+
+def test_several_tasks_answer_at_once_as_one_by_one():
+    model, inputs = conv_net(), images()
+    names = list(model.tasks)
+    for logits, name in zip(model(inputs, names), names, strict=True):
+        assert torch.equal(logits, model(inputs, name))
+    assert len(model(inputs, names[:1])) == 1 and model(inputs, []) == []

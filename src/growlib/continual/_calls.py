@@ -2,11 +2,31 @@
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
+
+from growlib.models import TaskNet
 
 
 def logits_of(model: nn.Module, inputs: Tensor, task: str) -> Tensor:
     """The model's logits for a task, (B, classes); a model without `.tasks` has one head for all of them."""
     return model(inputs, task) if hasattr(model, "tasks") else model(inputs)
+
+
+def answers(
+    model: nn.Module, inputs: Tensor, tasks: list[str], weights: dict[str, Tensor] | None = None
+) -> list[Tensor]:
+    """The logits for several tasks, (B, classes) each; of a TaskNet, what they share is computed once.
+
+    Args:
+        model: Called as model(inputs, task).
+        inputs: (B, ...).
+        tasks: Names.
+        weights: In place of the model's own parameters and buffers.
+    """
+    weights = weights or {}
+    if type(model).forward is TaskNet.forward:
+        return functional_call(model, weights, (inputs, tasks))
+    return [functional_call(model, weights, (inputs, task)) for task in tasks]
 
 
 def learning(model: nn.Module) -> dict[str, nn.Parameter]:

@@ -4,11 +4,10 @@ import math
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
 from torch.nn.functional import kl_div
 
 from growlib.callbacks._written import written
-from growlib.continual._calls import on
+from growlib.continual._calls import answers, on
 from growlib.layers import evaluating
 from growlib.trainer import Callback
 
@@ -43,12 +42,13 @@ class LwF(Callback):
 
     def after_loss(self, trainer):
         model, inputs = trainer.model, trainer.inputs
-        for task in self.tasks:
-            if task == trainer.data.name:
-                continue
-            with torch.no_grad(), evaluating(model):
-                old = functional_call(model, self.teacher, (inputs, task))  # (B, classes)
-            distance = divergence(model(inputs, task), old, self.temperature)
+        tasks = [task for task in self.tasks if task != trainer.data.name]
+        if not tasks:
+            return
+        with torch.no_grad(), evaluating(model):
+            old = answers(model, inputs, tasks, self.teacher)  # (B, classes) each
+        for logits, wanted in zip(answers(model, inputs, tasks), old, strict=True):
+            distance = divergence(logits, wanted, self.temperature)
             trainer.batch_loss = trainer.batch_loss + self.strength * distance
 
     def after_task(self, trainer):

@@ -304,13 +304,13 @@ class TaskNet(TaskModel):
         parts = self._run(inputs, number)
         return torch.cat([parts[source].flatten(1) for source in self.output.sources[number]], 1)
 
-    def _run(self, inputs: Tensor, number: int) -> dict:
+    def _run(self, inputs: Tensor, *numbers: int) -> dict:
         if tuple(inputs.shape[1:]) != self.input_shape:
             raise ValueError(
                 f"this TaskNet takes examples of shape {self.input_shape}, and got {tuple(inputs.shape[1:])}: "
                 "images of other sizes go through data.reshaped(...)"
             )
-        tasks = self.needed(number)
+        tasks = sorted({task for number in numbers for task in self.needed(number)})
         if self.convolutions:
             inputs = inputs.contiguous(memory_format=torch.channels_last)  # faster on a CPU
         parts = {INPUTS: inputs if self.convolutions else inputs.flatten(1)}
@@ -326,6 +326,10 @@ class TaskNet(TaskModel):
             parts = {task: relu(units) for task, units in getattr(self, name)(parts, tasks).items()}  # (B, units)
         return parts
 
-    def forward(self, inputs: Tensor, task: str | int | None = None) -> Tensor:
+    def forward(self, inputs: Tensor, task: str | int | Sequence | None = None) -> Tensor | list[Tensor]:
+        if isinstance(task, list | tuple):  # what they share is computed once
+            numbers = [self.number(one) for one in task]
+            found = self.output(self._run(inputs, *numbers), numbers)
+            return [found[number] for number in numbers]
         number = self.number(task)
         return self.output(self._run(inputs, number), [number])[number]  # (B, classes of the task)
