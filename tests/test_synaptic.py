@@ -7,7 +7,7 @@ from torchvision import transforms
 
 from growlib import costs, load
 from growlib.continual import synaptic
-from growlib.continual.synaptic import Rerun, SynapticNet, evaluate, prepared, train
+from growlib.continual.synaptic import Rerun, SynapticNet, answers, judged, prepared, train
 
 SIZES = [(4, 6, 10), (3, 5, 7), (5, 4, 9)]  # channels, hidden units and classes of three tasks
 
@@ -126,7 +126,7 @@ def test_evaluation_against_a_loop_over_the_whole_network(net):
     net, data = net.float(), small_data(count=60)
     with torch.no_grad():
         net.output.bias[net.output.owners == 1] -= net(prepared(data.test.images), 1)[:, 10:17].max(1).values.median()
-    found = evaluate(net, data, 1, "test")
+    found = judged(net, data, 1, "test", answers(net, data, 1, "test"))
     right = absent = 0
     for image, label in zip(data.test.images, data.test.labels, strict=True):
         guess = int(net(prepared(image[None]), 1).argmax())
@@ -144,6 +144,8 @@ def test_a_rerun_measures_every_data_set_after_every_visit():
     assert [record["task"] for record in run.history] == ["fashion_mini", "digits", "fashion_mini"]
     assert "test_accuracy_digits" not in run.history[0] and "test_accuracy_digits" in run.history[2]
     assert run.history[0]["growth_drift"] == run.history[2]["growth_drift"] == 0 <= run.metrics["growth_drift"] < 1e-5
+    for (task, split), kept in run.answers.items():
+        torch.testing.assert_close(answers(run.net, run.data[task], task, split), kept, rtol=0, atol=0)
     assert run.metrics["live_parameters"] < run.metrics["parameters"] == costs.parameters(run.net)
     again = Rerun(small_data(), small_data("digits"), channels=(4, 4), hidden=(8, 8), device="cpu")
     assert again.visit(0, 1) == run.history[0]

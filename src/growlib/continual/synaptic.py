@@ -204,22 +204,25 @@ def train(net: SynapticNet, data, task: int, epochs: int, seed: int = 0, alone: 
 
 
 @torch.no_grad()
-def evaluate(net: SynapticNet, data, task: int, split: str, bfloat16: bool = False) -> dict[str, float]:
+def answers(net: SynapticNet, data, task: int, split: str, bfloat16: bool = False) -> Tensor:
+    """The logits of a task's own classes, (N, classes), for "train" (all that is not test data) or "test"."""
+    images, _ = everything(data, split)
+    small = net.alone(task).to(memory_format=torch.channels_last)
+    with evaluating(small), _precision(images, bfloat16):
+        return torch.cat([small(prepared(part), 0).float() for part in images.split(1000)])
+
+
+def judged(net: SynapticNet, data, task: int, split: str, logits: Tensor) -> dict[str, float]:
     """The accuracy among the classes of all tasks, as published, and the share of guesses of another task's class.
 
     Args:
-        net, data, task, bfloat16: As in `train`.
-        split: "train" (all that is not test data) or "test".
+        net, data, task, split: As in `answers`.
+        logits: From there.
     """
-    images, labels = everything(data, split)
-    small = net.alone(task).to(memory_format=torch.channels_last)
-    offset, classes, right, absent = int((net.output.owners < task).sum()), len(small.output.bias), 0, 0
-    with evaluating(small), _precision(images, bfloat16):
-        for part, truth in zip(images.split(1000), labels.split(1000), strict=True):
-            guesses = net.padded(small(prepared(part), 0).float(), task).argmax(1) - offset
-            right += int((guesses == truth).sum())
-            absent += int(((guesses < 0) | (guesses >= classes)).sum())
-    return {"accuracy": right / len(labels), "absent": absent / len(labels)}
+    labels = everything(data, split)[1]
+    guesses = net.padded(logits, task).argmax(1) - int((net.output.owners < task).sum())
+    absent = (guesses < 0) | (guesses >= logits.shape[1])
+    return {"accuracy": int((guesses == labels).sum()) / len(labels), "absent": int(absent.sum()) / len(labels)}
 
 
 @contextmanager
@@ -254,6 +257,7 @@ class Rerun:
         self.data, self.seed, self.bfloat16 = [part.to(device) for part in data], seed, bfloat16
         self.sizes = [(c, h, len(part.classes)) for c, h, part in zip(channels, hidden, data, strict=True)]
         self.net, self.history = SynapticNet(*self.sizes[0]).to(device), []
+        self.answers = {}  # logits by task and split: growing adds zeros to them, and only a visit changes them
 
     def visit(self, task: int, epochs: int) -> dict:
         """Trains a task, for which the network grows if it is new, and measures all that it knows.
@@ -272,7 +276,9 @@ class Rerun:
         record = {"step": len(self.history), "task": self.data[task].name, "epochs": epochs, "growth_drift": moved}
         for number, data in enumerate(self.data[: self.net.tasks]):
             for split in ("train", "test"):
-                found = evaluate(self.net, data, number, split, self.bfloat16)
+                if number == task:
+                    self.answers[number, split] = answers(self.net, data, number, split, self.bfloat16)
+                found = judged(self.net, data, number, split, self.answers[number, split])
                 record[f"{split}_accuracy_{data.name}"] = found["accuracy"]
             record[f"absent_{data.name}"] = found["absent"]
         self.history.append(record)
