@@ -27,7 +27,7 @@ def locked():
 
 
 def required():
-    extras = [packages for extra, packages in PROJECT["optional-dependencies"].items() if extra != "peers"]
+    extras = [packages for extra, packages in PROJECT["optional-dependencies"].items() if not extra.endswith("peers")]
     return [Requirement(text) for text in [*PROJECT["dependencies"], *[text for extra in extras for text in extra]]]
 
 
