@@ -18,6 +18,7 @@ from matplotlib.colors import to_hex
 from torch import nn
 
 from growlib import plots
+from growlib.history import History
 from growlib.models import ResNet
 from growlib.plots._style import generations, shades, spread
 
@@ -692,3 +693,37 @@ def test_a_matrix_of_nothing_is_refused():
     for nothing in ({}, accuracies(np.full((3, 3), np.nan)), {"naive": KNOWN * np.nan}):
         with pytest.raises(ValueError, match="no accuracy is known"):
             plots.accuracy_matrix(nothing)
+
+
+def moment(tasks, shared=False):
+    matrix = pd.DataFrame(0.9, index=tasks, columns=["a", "b", "c"][: max(len(tasks), 2)])
+    owned = {None: 60} if shared else dict.fromkeys(tasks, 20)
+    return {"matrix": matrix, "units": {"hidden1": owned, "hidden2": owned}, "changed": 0, "logits": 512}
+
+
+def test_a_memory_has_a_frame_a_task_and_says_what_moved():
+    lives = [moment(["a"]), moment(["a", "b"])]
+    found = plots.memory({"one": [moment(["a"], True), moment(["a", "b"], True)], "blocks": lives})
+    (arm,) = found.arms.values()
+    assert arm["labels"] == ["after a", "after b"] and "blocks: 0 of 512 old logits changed" in arm["alts"][1]
+
+
+def test_lives_of_different_lengths_are_refused():
+    with pytest.raises(ValueError, match="as many moments"):
+        plots.memory({"one": [moment(["a"])], "two": []})
+
+
+def test_a_stream_stacks_the_units_of_its_tasks():
+    history = History(changes=[])
+    for step, task in ((10, 0), (20, 0), (30, 1)):
+        history.log(step, task=task, val_accuracy=0.5, widths={"hidden1": 4, "hidden2": 3})
+    history.changes += [
+        {"kind": "widen", "layer": "hidden1", "before": 4, "after": 9, "step": 10},
+        {"kind": "task", "layer": "b", "before": 0, "after": 6, "step": 20},
+    ]
+    above, below = plots.stream(history, ["a", "b"])
+    assert above.get_ylim()[1] >= 7 + 5 + 6 and [text.get_text() for text in above.texts] == ["a", "b"]
+    tops = [path.get_paths()[0].vertices[:, 1].max() for path in above.collections]
+    assert tops == [12, 18] and len(below.lines) == 2
+    with pytest.raises(ValueError, match="nothing to draw"):
+        plots.stream(History(), ["a"])

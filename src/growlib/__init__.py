@@ -40,6 +40,7 @@ from growlib.continual import (
     parameter_life,
     retention_certificate,
     retention_snapshot,
+    search_growth,
     task_costs,
 )
 from growlib.costs import Budget

@@ -19,4 +19,5 @@ from growlib.continual.packnet import PackNet
 from growlib.continual.replay import Replay
 from growlib.continual.retention import Certify, retention_certificate, retention_snapshot
 from growlib.continual.routing import Prototypes, accuracy_without_task, entropy, route
+from growlib.continual.search import search_growth
 from growlib.continual.si import SI

@@ -98,8 +98,10 @@ class Certify(Callback):
         self.snapshot, self.certificates = None, []
 
     def after_task(self, trainer):
-        known = [self.data[name] for name in trainer.model.tasks if name in self.data]
-        now = retention_snapshot(trainer.model, *known, images=self.images)
+        if trainer.data.name not in self.data:
+            return
+        learned = dict.fromkeys([*(self.snapshot or {"tasks": ()})["tasks"], trainer.data.name])
+        now = retention_snapshot(trainer.model, *(self.data[name] for name in learned), images=self.images)
         if self.snapshot is not None:
             found = retention_certificate(self.snapshot, now)
             self.certificates.append(found)

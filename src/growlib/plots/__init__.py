@@ -8,6 +8,7 @@ from growlib.plots._growth import growth
 from growlib.plots._losses import losses
 from growlib.plots._maps import lives, maps
 from growlib.plots._matrix import accuracy_matrix
+from growlib.plots._memory import memory, stream
 from growlib.plots._network import network
 from growlib.plots._owners import owners
 from growlib.plots._pictures import confusion, predictions
@@ -31,6 +32,7 @@ __all__ = [
     "lives",
     "losses",
     "maps",
+    "memory",
     "network",
     "owners",
     "pixels",
@@ -41,6 +43,7 @@ __all__ = [
     "snapshot",
     "speedups",
     "sparsity",
+    "stream",
     "style",
     "tradeoff",
     "weights",
