@@ -5,8 +5,9 @@
     python benchmarks/continual.py sweep    prints what the strengths of EWC were chosen by: validation data, seed 100
 
 Splits, network, optimizer, schedule, epochs, batches and memory are those of the chapter; every task has a head, and is
-told. PackNet packs all layers before the heads. Avalanche's progressive network has dense layers only, and each of its
-columns reads the images and all columns before it, so on photographs it is another network, and a larger one.
+told. PackNet packs all layers before the heads and prunes after whole epochs. Avalanche's progressive network has dense
+layers only, and each of its columns reads the images and all columns before it, so on photographs it is another
+network, and a larger one.
 Runs go to data/results/continual_peers, their means to data/results/benchmarks/continual.json.
 """
 
@@ -50,7 +51,7 @@ STREAMS = {  # pnn: units of each of two layers in every column; gem: images kep
     },
 }
 BATCH, RATE, MEMORY = 64, 2e-3, 200  # examples, the highest learning rate of a task, images of all earlier tasks
-CHOSEN = {"split-mnist": 1000.0, "split-cifar": 1000.0}  # the strength of EWC, by `sweep`
+CHOSEN = {"split-mnist": 10000.0, "split-cifar": 1000.0}  # the strength of EWC; on split-mnist by `sweep`
 SWEPT = [100.0, 1000.0, 10000.0]
 METHODS = ["ewc", "gem", "replay", "packnet", "pnn"]
 
