@@ -727,3 +727,22 @@ def test_a_stream_stacks_the_units_of_its_tasks():
     assert tops == [12, 18] and len(below.lines) == 2
     with pytest.raises(ValueError, match="nothing to draw"):
         plots.stream(History(), ["a"])
+
+
+# Losses over two weights
+
+
+def test_bowls_have_their_level_lines_where_the_loss_says():
+    steep, lowest = (9.0, 1.0), (1.0, 0.0)
+    ax = plots.bowls({"A": (steep, lowest), "B": (torch.tensor([1.0, 9.0]), torch.tensor([0.0, 1.0]))}, {"end": (0, 1)})
+    for ring, level in zip(ax.patches[:4], (0.25, 1, 2.25, 4), strict=True):
+        for turn in (0, 0.3, 1.5):
+            x, y = lowest[0] + ring.width / 2 * np.cos(turn), lowest[1] + ring.height / 2 * np.sin(turn)
+            assert (9 * (x - 1) ** 2 + y**2) / 2 == pytest.approx(level)
+    assert len(ax.patches) == 8
+    assert [text.get_text() for text in ax.texts] == ["task A", "task B", "end"]
+    (end,) = [line for line in ax.lines if line.get_marker() == "o"]
+    assert end.get_xydata().tolist() == [[0, 1]]
+    for nothing in ({}, {"A": ((1.0, 0.0), lowest)}):
+        with pytest.raises(ValueError, match="nothing to draw"):
+            plots.bowls(nothing, {})

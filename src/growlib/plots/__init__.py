@@ -1,5 +1,6 @@
 """Data in, matplotlib Axes or a slider over pictures out: one style, legible on white and on dark pages."""
 
+from growlib.plots._bowls import bowls
 from growlib.plots._costs import bills, speedups
 from growlib.plots._couplings import couplings
 from growlib.plots._curves import compare, curves, resources, tradeoff
@@ -23,6 +24,7 @@ __all__ = [
     "Scrubber",
     "accuracy_matrix",
     "bills",
+    "bowls",
     "compare",
     "confusion",
     "couplings",
