@@ -746,3 +746,31 @@ def test_bowls_have_their_level_lines_where_the_loss_says():
     for nothing in ({}, {"A": ((1.0, 0.0), lowest)}):
         with pytest.raises(ValueError, match="nothing to draw"):
             plots.bowls(nothing, {})
+
+
+# Masks
+
+
+def test_masks_colour_every_pixel_by_its_class_and_leave_the_background_to_the_page():
+    images = torch.randint(0, 256, (2, 3, 4, 5), dtype=torch.uint8)
+    numbers = torch.zeros(2, 4, 5, dtype=torch.int64)
+    numbers[0, 1, 2], numbers[1, 3, 4] = 1, 2
+    axes = plots.masks(images, {"marked": numbers, "seen": numbers}, ["background", "hat", "shoe"])
+    assert len(axes) == 6 and [ax.get_ylabel() for ax in axes[::2]] == ["scene", "marked", "seen"]
+    assert np.array_equal(axes[1].images[0].get_array(), images[1].permute(1, 2, 0))
+    hat, shoe = shades(2)
+    shown = axes[2].images[0].get_array()
+    assert to_hex(shown[1, 2]) == hat and to_hex(axes[5].images[0].get_array()[3, 4]) == shoe
+    assert (shown[..., 3] < 0.2).sum() == 19
+    legend = axes[0].figure.legends[0]
+    assert [text.get_text() for text in legend.get_texts()] == ["hat", "shoe"]
+
+
+def test_masks_that_do_not_fit_are_refused():
+    images, numbers = torch.zeros(1, 3, 4, 4, dtype=torch.uint8), torch.full((1, 4, 4), 2)
+    with pytest.raises(ValueError, match="scenes are"):
+        plots.masks(images[:, :1], {}, ["background", "hat"])
+    with pytest.raises(ValueError, match="a number a pixel"):
+        plots.masks(images, {"seen": numbers[:, :3]}, ["background", "hat"])
+    with pytest.raises(ValueError, match="reaches from 2 to 2"):
+        plots.masks(images, {"seen": numbers}, ["background", "hat"])

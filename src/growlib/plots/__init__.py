@@ -8,6 +8,7 @@ from growlib.plots._folds import folds, snapshot
 from growlib.plots._growth import growth
 from growlib.plots._losses import losses
 from growlib.plots._maps import lives, maps
+from growlib.plots._masks import masks
 from growlib.plots._matrix import accuracy_matrix
 from growlib.plots._memory import memory, stream
 from growlib.plots._network import network
@@ -34,6 +35,7 @@ __all__ = [
     "lives",
     "losses",
     "maps",
+    "masks",
     "memory",
     "network",
     "owners",
