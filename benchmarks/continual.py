@@ -51,7 +51,7 @@ STREAMS = {  # pnn: units of each of two layers in every column; gem: images kep
     },
 }
 BATCH, RATE, MEMORY = 64, 2e-3, 200  # examples, the highest learning rate of a task, images of all earlier tasks
-CHOSEN = {"split-mnist": 10000.0, "split-cifar": 1000.0}  # the strength of EWC; on split-mnist by `sweep`
+CHOSEN = {"split-mnist": 10000.0, "split-cifar": 10000.0}  # the strength of EWC, by `sweep`
 SWEPT = [100.0, 1000.0, 10000.0]
 METHODS = ["ewc", "gem", "replay", "packnet", "pnn"]
 
