@@ -224,7 +224,10 @@ def summarize():
             spent += sum(run["wall_time_s"] for run in found)
             name = f"{stream}-{method}".replace("-", "_")
             means[f"{name}_seeds"] = len(found)
-            means |= {f"{name}_{key}": mean(run["metrics"][key] for run in found) for key in found[0]["metrics"]}
+            means |= {
+                f"{name}_{key}": mean(run["metrics"][key] for run in found)
+                for key in ("test_accuracy", "forgetting", "parameters")
+            }
     given = {"profile": "full", "seed": 0, "device": "cpu", "data": [load(s["data"]) for s in STREAMS.values()]}
     parameters = {"streams": STREAMS, "ewc": CHOSEN, "batch_size": BATCH, "max_lr": RATE, "memory": MEMORY}
     results.record(
