@@ -774,3 +774,28 @@ def test_masks_that_do_not_fit_are_refused():
         plots.masks(images, {"seen": numbers[:, :3]}, ["background", "hat"])
     with pytest.raises(ValueError, match="reaches from 2 to 2"):
         plots.masks(images, {"seen": numbers}, ["background", "hat"])
+
+
+# Which memory
+
+
+def test_a_tree_of_questions_has_a_row_for_every_advice():
+    tree = {"Is it known?": {"no": "ask", "yes": {"May it grow?": {"no": "stay", "yes": "grow"}}}}
+    ax = plots.decisions(tree)
+    texts = {text.get_text().replace("\n", " "): text.get_position() for text in ax.texts}
+    assert {"Is it known?", "May it grow?", "ask", "stay", "grow", "yes", "no"} <= set(texts)
+    assert [texts[leaf][1] for leaf in ("ask", "stay", "grow")] == [0, 1, 2]
+    assert texts["May it grow?"] == (1, 1.5) and texts["Is it known?"] == (0, 0.75)
+    assert len(ax.lines) == 4
+    with pytest.raises(ValueError, match="begins with one question"):
+        plots.decisions({"one": {}, "two": {}})
+
+
+def test_forgetting_is_the_way_from_the_ring_to_the_dot():
+    ax = plots.forgotten({"naive": {"learned": 0.9, "kept": 0.5, "half": 0.1}, "own": {"learned": 0.8, "kept": 0.8}})
+    ways = [line.get_xdata().tolist() for line in ax.lines if len(line.get_xdata()) == 2]
+    assert ways[:2] == [[0.9, 0.5], [0.8, 0.8]]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["naive", "own"]
+    assert ax.lines[0].get_color() == plots.PALETTE["orange"] and ax.get_ylim()[0] > ax.get_ylim()[1]
+    with pytest.raises(ValueError, match="no method was given"):
+        plots.forgotten({})

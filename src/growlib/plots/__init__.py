@@ -11,6 +11,7 @@ from growlib.plots._maps import lives, maps
 from growlib.plots._masks import masks
 from growlib.plots._matrix import accuracy_matrix
 from growlib.plots._memory import memory, stream
+from growlib.plots._methods import decisions, forgotten
 from growlib.plots._network import network
 from growlib.plots._owners import owners
 from growlib.plots._pictures import confusion, predictions
@@ -30,7 +31,9 @@ __all__ = [
     "confusion",
     "couplings",
     "curves",
+    "decisions",
     "folds",
+    "forgotten",
     "growth",
     "lives",
     "losses",
