@@ -66,6 +66,17 @@ def test_the_square_of_a_batch_gradient_is_something_else(tasks):
     assert model.output.weight.grad.square().sum() < 0.2 * found["output.weight"].sum()
 
 
+def test_convolutions_of_a_task_read_colours(tasks):
+    data = tasks[0].reshaped((3, 8, 8))
+    model = TaskNet(data.shape, data.name, len(data.classes), [4, 6], norm=False)
+    found = fisher(model, data, 10)
+    index = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))[:10]
+    wanted = by_loop(model, data, index, task=data.name)
+    assert found.keys() == wanted.keys()
+    for name in wanted:
+        torch.testing.assert_close(found[name], wanted[name])
+
+
 def test_each_task_has_its_own_head(tasks):
     torch.manual_seed(0)
     model = Heads([data.name for data in tasks])

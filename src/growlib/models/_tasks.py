@@ -228,7 +228,7 @@ class TaskNet(TaskModel):
                 "images of other sizes go through data.reshaped(...)"
             )
         tasks = sorted({task for number in numbers for task in self.needed(number)})
-        if self.convolutions:
+        if self.convolutions and len(inputs) > 1:  # one image gains nothing, and vmap, which EWC needs, cannot do it
             inputs = inputs.contiguous(memory_format=torch.channels_last)  # faster on a CPU
         parts = {INPUTS: inputs if self.convolutions else inputs.flatten(1)}
         for position, name in enumerate(self.convolutions, 1):
