@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tasks import Save
 from torch.optim import SGD, AdamW
 from torch.optim.lr_scheduler import OneCycleLR
 
@@ -102,18 +103,6 @@ def test_each_task_has_a_schedule_and_an_empty_state_of_its_own(stream):
     assert seen == [(pytest.approx(0.1 / 25), 0)] * 3
     ends = [r["learning_rate"] for r in history.records if r["epoch"] in (2, 5, 6)]
     assert max(ends) < 0.01
-
-
-class Save(Callback):
-    def __init__(self, path, step):
-        self.path, self.step = path, step
-
-    def after_step(self, trainer):
-        if trainer.step == self.step:
-            trainer.save(self.path)
-
-    def __repr__(self):
-        return "Save()"
 
 
 @pytest.mark.parametrize("optimizer", [AdamW, lambda p, lr: SGD(p, lr, momentum=0.9, weight_decay=0.01)])

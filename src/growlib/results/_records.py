@@ -15,13 +15,8 @@ import torch
 from growlib.profiles import PROFILES
 from growlib.store import embedded
 
-FRACTIONS = {
-    "accuracy",
-    "precision",
-    "recall",
-    "f1",
-    "iou",
-}  # a metric with one of these words in its name lies in [0, 1]
+# A metric with one of these words in its name lies in [0, 1].
+FRACTIONS = {"accuracy", "precision", "recall", "f1", "iou"}
 
 
 def record(
