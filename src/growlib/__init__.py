@@ -6,6 +6,7 @@ from growlib import costs, parallel
 from growlib.callbacks import (
     Checkpoint,
     Deepen,
+    Diagnostics,
     EarlyStopping,
     Evaluate,
     LRSchedule,
@@ -16,8 +17,11 @@ from growlib.callbacks import (
     Rewire,
     StepByAge,
     Widen,
+    by_shortfall,
     cosine_decay,
     each,
+    loudest,
+    quietest,
     warmup_decay,
 )
 from growlib.continual import (
@@ -65,13 +69,47 @@ from growlib.scores import (
     stdp,
     topological,
 )
-from growlib.signals import activation, magnitude, taylor
+from growlib.signals import (
+    activation,
+    activation_mean,
+    activation_variance,
+    dead,
+    dormancy,
+    effective_rank,
+    gradient_norm,
+    gradmax_gain,
+    input_information,
+    magnitude,
+    mutual_information,
+    natural_gain,
+    orthogonality_gap,
+    relative_gradient,
+    saturation,
+    stable_rank,
+    taylor,
+    update_ratio,
+    weight_effective_rank,
+    weight_stable_rank,
+)
 from growlib.sparsity import erk, ranked, rewire, sparsify, uniform
 from growlib.streams import permuted, split_by_class
 from growlib.tagged import TaskBatchNorm2d, TaskConv2d, TaskLinear
 from growlib.tickets import Ticket, lottery, masks_of, shuffled, wire
 from growlib.trainer import Callback, History, Trainer
-from growlib.when import above, below, every, narrower_than, new_task, plateau, shallower_than, within_budget
+from growlib.when import (
+    above,
+    below,
+    drop_of,
+    every,
+    narrower_than,
+    new_task,
+    plateau,
+    quantile,
+    rested,
+    shallower_than,
+    within_budget,
+    worthwhile,
+)
 from growlib.wiring import budget_report, cut_off, degrees
 
 __version__ = "0.1.0"

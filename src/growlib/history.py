@@ -10,10 +10,12 @@ class History:
         records: One dict an epoch.
         changes: One dict a structural change: the fields of Change, and the epoch.
         losses: The training loss of every optimizer step.
+        readings: One dict a signal, layer and step at which somebody asked: step, layer, signal, value.
     """
 
-    def __init__(self, records=(), changes=(), losses=()):
+    def __init__(self, records=(), changes=(), losses=(), readings=()):
         self.records, self.changes, self.losses = list(records), list(changes), list(losses)
+        self.readings = list(readings)
 
     def log(self, step: int, **values):
         """Adds values to the record of this step, which is made if it is not there."""
@@ -27,6 +29,14 @@ class History:
             known = sorted({key for record in self.records for key in record})
             raise ValueError(f"no column {name!r} in History: there are {', '.join(known)}")
         return [record[name] for record in self.records if name in record and record["step"] > since]
+
+    def read(self, signal: str, layer: str, since: int = -1) -> list[float]:
+        """What a signal said of a layer after a step, in order."""
+        return [
+            reading["value"]
+            for reading in self.readings
+            if reading["step"] > since and reading["signal"] == signal and reading["layer"] == layer
+        ]
 
     def frame(self) -> pd.DataFrame:
         """The records as a table; the widths in columns such as `widths.hidden1`."""

@@ -4,6 +4,7 @@ from functools import cached_property
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from growlib.compiled import uncompiled
@@ -22,10 +23,12 @@ class Probe:
         inputs: The batch, (B, ...).
         labels: Its labels, (B,).
         loss: Of (logits, labels) to a mean over examples.
+        optimizer: Asked by signals about steps.
     """
 
-    def __init__(self, model: nn.Module, inputs: Tensor, labels: Tensor, loss=cross_entropy):
+    def __init__(self, model: nn.Module, inputs: Tensor, labels: Tensor, loss=cross_entropy, optimizer=None):
         self.model, self.inputs, self.labels, self._loss = model, inputs, labels, loss
+        self.optimizer = optimizer
 
     @property
     def loss(self) -> Tensor:
@@ -50,9 +53,17 @@ class Probe:
         Costs the layer's passes anew.
         """
         inputs = self.inputs_of(module).clone().requires_grad_()
-        with evaluating(module), torch.enable_grad():
-            outputs = module(inputs)
-        return torch.autograd.grad(outputs, inputs, self.gradient_of(module))[0]
+        return self._again(module, inputs, {}, inputs)
+
+    def weight_gradient(self, module: nn.Module) -> Tensor:
+        """The gradient of the loss with respect to a layer's weight, frozen or not.
+
+        Costs the layer's passes anew.
+        """
+        if "weight" not in module._parameters:
+            raise ValueError(f"{module} has no weight tensor to take the gradient of: sparsify with backend='masked'")
+        weight = module.weight.detach().requires_grad_()
+        return self._again(module, self.inputs_of(module), {"weight": weight}, weight)
 
     def pre(self, hidden: Hidden) -> Tensor:
         """The units before their activation, (B, width, ...): what the last of the producers and norms puts out."""
@@ -68,6 +79,12 @@ class Probe:
         """The units as the first consumer reads them, (B, width, ...)."""
         consumer = hidden.consumers[0]
         return by_unit(self.inputs_of(consumer), consumer, hidden.columns(consumer))
+
+    def _again(self, module: nn.Module, inputs: Tensor, tensors: dict, about: Tensor) -> Tensor:
+        """The gradient with respect to something that takes part in the work of one layer."""
+        with evaluating(module), torch.enable_grad():
+            outputs = functional_call(module, tensors, inputs)
+        return torch.autograd.grad(outputs, about, self.gradient_of(module))[0]
 
     def _last(self, hidden: Hidden):
         makers = {*hidden.producers, *hidden.norms}

@@ -73,7 +73,7 @@ class Trainer:
         self.step = self.epoch = 0  # done in all
         self.training_flops, self.seconds = 0, 0.0  # spent in all
         self.stopped = None  # why the run ended early
-        self.proposal = None  # the change that a trigger is asked about: function, name of the layer, settings
+        self.proposal = None  # tells the change that a trigger is asked about: function, name of the layer, settings
         self.normalization = None  # mean and std of the training data
         self._progress = {"task": 0, "epoch": 0, "position": 0, "correct": 0.0, "loss": 0.0}  # in this fit
         self._event = None  # what is running, and the index of the callback after the one that runs
@@ -275,7 +275,7 @@ class Trainer:
         """
         moment = self.step, id(self.inputs)
         if self._probe[0] != moment:
-            self._probe = moment, Probe(self.model, self.inputs, self.labels, self.loss)
+            self._probe = moment, Probe(self.model, self.inputs, self.labels, self.loss, self.optimizer)
         return self._probe[1]
 
     def trial(self, function, name: str, *settings) -> nn.Module:

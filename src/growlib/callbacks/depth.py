@@ -30,7 +30,7 @@ class Deepen(Callback):
     def after_step(self, trainer):
         found = hidden_of(trainer.model)
         name = self.after(trainer, found).name if callable(self.after) else self.after
-        trainer.proposal = deepen, name, self.init
+        trainer.proposal = lambda: (deepen, name, self.init)
         if cause := self.when(trainer, next((hidden for hidden in found if hidden.name == name), None)):
             change = trainer.change(deepen, name, self.init, cause=cause)
             inspect(trainer, change, self.init)

@@ -3,6 +3,7 @@
 import warnings
 
 from growlib.callbacks._written import written
+from growlib.callbacks.where import each
 from growlib.growth import check_growth, hidden_of, prune, widen
 from growlib.inits import zero_out
 from growlib.signals import magnitude
@@ -10,11 +11,6 @@ from growlib.trainer import Callback
 from growlib.when import Trigger
 
 TOLERANCE = 1e-5  # of outputs in float32 that a function-preserving init may move
-
-
-def each(trainer, hidden: list) -> list:
-    """All hidden layers: each decides for itself."""
-    return hidden
 
 
 def inspect(trainer, change, init):
@@ -39,7 +35,7 @@ class Widen(Callback):
     Args:
         by: How many, or a function of (trainer, hidden) that tells.
         when: A trigger, asked about every hidden layer after each step and each epoch.
-        where: Chooses among the hidden layers, as (trainer, list of Hidden) -> list of Hidden.
+        where: Chooses among the layers for which it fires, as (trainer, list of Hidden) -> list of Hidden.
         init: How they start, see `growlib.inits`.
     """
 
@@ -51,14 +47,23 @@ class Widen(Callback):
         self.by, self.when, self.where, self.init = by, when, where, init
 
     def after_step(self, trainer):
-        for hidden in self.where(trainer, hidden_of(trainer.model)):
-            by = self.by if isinstance(self.by, int) else self.by(trainer, hidden)
-            trainer.proposal = widen, hidden.name, by
-            if cause := self.when(trainer, hidden):
-                self.widen(trainer, hidden, by, cause)
-            trainer.proposal = None
+        causes = {hidden.name: self._cause(trainer, hidden) for hidden in hidden_of(trainer.model)}
+        changed = False
+        for hidden in self.where(trainer, [h for h in hidden_of(trainer.model) if causes[h.name]]):
+            if cause := self._cause(trainer, hidden) if changed else causes[hidden.name]:
+                self.widen(trainer, hidden, self._amount(trainer, hidden), cause)
+                changed = True
 
     after_epoch = after_step
+
+    def _cause(self, trainer, hidden) -> str | None:
+        trainer.proposal = lambda: (widen, hidden.name, self._amount(trainer, hidden))
+        cause = self.when(trainer, hidden)
+        trainer.proposal = None
+        return cause
+
+    def _amount(self, trainer, hidden) -> int:
+        return self.by(trainer, hidden) if callable(self.by) else self.by
 
     def widen(self, trainer, hidden, by: int, cause: str):
         change = trainer.change(widen, hidden, by, init=self.init, probe=trainer.probe(), cause=cause)

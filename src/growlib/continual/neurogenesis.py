@@ -55,7 +55,7 @@ class NeuronGenesis(Callback):
         return tuple(units(trainer) if callable(units) else units for units in (self.channels, self.hidden))
 
     def _asked(self, trainer, *proposal) -> str | None:
-        trainer.proposal = type(trainer.model).grow, *proposal
+        trainer.proposal = lambda: (type(trainer.model).grow, *proposal)
         cause = self.when(trainer, None)
         trainer.proposal = None
         return cause

@@ -1,4 +1,4 @@
-"""What a layer tells about itself: pure functions (probe, hidden) -> a number, or one for every unit."""
+"""What every unit is worth."""
 
 from torch import Tensor
 

@@ -1,0 +1,111 @@
+"""How many directions a layer uses.
+
+The activations of a layer on a batch form a matrix, an example (and position) a row and a unit a column, and so do its
+weights, a unit a row. Ranks are divided by the largest that is possible, the smaller side of the matrix.
+"""
+
+import torch
+from torch import Tensor
+
+from growlib.layers import Hidden
+from growlib.probe import Probe
+from growlib.signals._activity import samples
+
+
+def effective_rank(probe: Probe, hidden: Hidden) -> Tensor:
+    """How evenly the activations spread over the directions open to them: exp(entropy of the singular values).
+
+    Args:
+        probe: A batch.
+        hidden: The layer.
+
+    Returns:
+        From 1 / min(width, batch), where all examples look alike, to 1.
+
+    Source: Roy, Vetterli, "The effective rank: a measure of effective dimensionality" (2007), definition 1; there it is
+        not divided.
+    """
+    return _effective(samples(probe, hidden))
+
+
+def stable_rank(probe: Probe, hidden: Hidden) -> Tensor:
+    """The same question, asked of the squares: the sum of the squared singular values over the largest of them.
+
+    Args:
+        probe: A batch.
+        hidden: The layer.
+
+    Returns:
+        From 1 / min(width, batch) to 1.
+
+    Source: Rudelson, Vershynin, "Sampling from large matrices: An approach through geometric functional analysis"
+        (2007), section 1; there it is called numerical rank and not divided.
+    """
+    return _stable(samples(probe, hidden))
+
+
+def weight_effective_rank(probe: Probe | None, hidden: Hidden) -> Tensor:
+    """The effective rank of the weights that make the units.
+
+    Args:
+        probe: Not used.
+        hidden: The layer.
+
+    Returns:
+        From 1 / min(width, fan-in) to 1.
+    """
+    return _effective(_weights(hidden))
+
+
+def weight_stable_rank(probe: Probe | None, hidden: Hidden) -> Tensor:
+    """The stable rank of the weights that make the units.
+
+    Args:
+        probe: Not used.
+        hidden: The layer.
+
+    Returns:
+        From 1 / min(width, fan-in) to 1.
+    """
+    return _stable(_weights(hidden))
+
+
+def orthogonality_gap(probe: Probe, hidden: Hidden) -> Tensor:
+    """How far the units are from being orthogonal and equally loud on a batch.
+
+    It is the distance of their Gram matrix, divided by its trace, from the identity, divided by its own.
+
+    Args:
+        probe: A batch.
+        hidden: The layer.
+
+    Returns:
+        From 0 to sqrt(1 - 1 / width), which a silent layer gets too.
+
+    Source: Daneshmand, Joudaki, Bach, "Batch Normalization Orthogonalizes Representations in Deep Random Networks"
+        (2021), section 2; a trigger in Maile et al., "When, where, and how to add new neurons to ANNs" (2022).
+    """
+    values, width = samples(probe, hidden).double(), hidden.width
+    gram = values.T @ values  # (width, width)
+    if not gram.trace() > 0:
+        return values.new_tensor((1 - 1 / width) ** 0.5)
+    return (gram / gram.trace() - torch.eye(width).to(gram) / width).norm()
+
+
+def _effective(matrix: Tensor) -> Tensor:
+    values = torch.linalg.svdvals(matrix.double())
+    if not values.sum() > 0:
+        return values.new_tensor(1 / len(values))
+    shares = values / values.sum()
+    return torch.special.entr(shares).sum().exp() / len(values)
+
+
+def _stable(matrix: Tensor) -> Tensor:
+    squares = torch.linalg.svdvals(matrix.double()).square()
+    if not squares.sum() > 0:
+        return squares.new_tensor(1 / len(squares))
+    return squares.sum() / squares[0] / len(squares)
+
+
+def _weights(hidden: Hidden) -> Tensor:
+    return torch.cat([producer.weight.detach().flatten(1) for producer in hidden.producers], 1)  # (width, fan-in)
