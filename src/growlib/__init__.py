@@ -51,6 +51,7 @@ from growlib.costs import Budget
 from growlib.data import Dataset, load
 from growlib.depth import deepen, identity, residual, untrained
 from growlib.discovery import growable
+from growlib.fork import Fork, fork, twin
 from growlib.growth import Change, check_growth, hidden_of, lost_tensors, prune, widen
 from growlib.inits import gradmax, north, orthogonal, random, split, variance_transfer, zero_out
 from growlib.layers import GrowBatchNorm2d, GrowConv2d, GrowLinear, Hidden
