@@ -119,7 +119,7 @@ def test_a_fork_against_files(data, init, tmp_path):
     found = fork(trainer, data, by=lambda trainer, hidden: hidden.width // 2, epochs=2, init=init)
     trainer.save(tmp_path / "now.pt")
     for place, (layer, by) in enumerate({"hidden1": 3, "hidden2": 2}.items()):
-        assert (found[layer].step, found[layer].by) == (22, by)
+        assert (found[layer].steps, found[layer].by) == ([22, 33, 44], by)
         other = Trainer.load(tmp_path / "now.pt", device="cpu")
         other.inputs, other.labels = trainer.inputs, trainer.labels
         widen(other.model, other.model.hidden[place], by, init, other.optimizer, other.probe())
@@ -133,12 +133,13 @@ def test_a_fork_against_files(data, init, tmp_path):
 def test_a_fork_from_a_callback_ends_with_an_epoch(data):
     at = At("after_step", 17, lambda trainer: fork(trainer, data, by=2, epochs=2))
     a_trainer(data, [at], epochs=3)
-    assert all(one.step == 17 and len(one.plain) == len(one.grown) == 3 for one in at.found.values())
+    assert all(one.steps == [17, 22, 33] for one in at.found.values())
+    assert all(len(one.plain) == len(one.grown) == 3 for one in at.found.values())
 
 
 def test_benefit_is_the_share_by_which_the_loss_ends_lower():
-    assert Fork(5, "hidden1", 8, [1.0, 0.5], [1.0, 0.4]).benefit == pytest.approx(0.2)
-    assert Fork(5, "hidden1", 8, [1.0, 0.4], [1.0, 0.5]).benefit == pytest.approx(-0.25)
+    assert Fork("hidden1", 8, [5, 9], [1.0, 0.5], [1.0, 0.4]).benefit == pytest.approx(0.2)
+    assert Fork("hidden1", 8, [5, 9], [1.0, 0.4], [1.0, 0.5]).benefit == pytest.approx(-0.25)
 
 
 def test_what_a_fork_cannot_begin_with(data):

@@ -17,16 +17,16 @@ class Fork:
     """What became of a run that grew at some moment, beside the same run that did not.
 
     Args:
-        step: Where they part.
         layer: The one that grew.
         by: The number of its new units.
-        plain: The validation loss of the twin that did not grow, where they part and after each further epoch.
+        steps: Where they part, and the end of each further epoch.
+        plain: The validation loss, then, of the twin that did not grow.
         grown: That of the twin that grew; where its init keeps the function, it begins with the same number.
     """
 
-    step: int
     layer: str
     by: int
+    steps: list[int]
     plain: list[float]
     grown: list[float]
 
@@ -85,19 +85,21 @@ def fork(trainer: Trainer, data, by: int | Callable, epochs: int, init=zero_out)
         )
     with torch.random.fork_rng():
         now = torch.get_rng_state()
-        found, plain = {}, _goes_on(twin(trainer), data, epochs)
+        found, (steps, plain) = {}, _goes_on(twin(trainer), data, epochs)
         for hidden in hidden_of(trainer.model):
             torch.set_rng_state(now)
             other, units = twin(trainer), by(trainer, hidden) if callable(by) else by
             if units:
                 other.change(widen, hidden.name, units, init=init, probe=other.probe(), cause="fork")
                 torch.set_rng_state(now)  # what is drawn from here on is the same in all twins
-            found[hidden.name] = Fork(trainer.step, hidden.name, units, plain, _goes_on(other, data, epochs))
+            found[hidden.name] = Fork(hidden.name, units, steps, plain, _goes_on(other, data, epochs)[1])
     return found
 
 
-def _goes_on(trainer: Trainer, data, epochs: int) -> list[float]:
+def _goes_on(trainer: Trainer, data, epochs: int) -> tuple[list[int], list[float]]:
+    """The steps at which the validation loss was measured, and the losses."""
     start, begun = trainer.step, trainer.evaluate(data)["loss"]
     done = trainer.counters()["_progress"]["epoch"]  # in a fit that has not ended
     trainer.fit(data, epochs=done + epochs)
-    return [begun, *trainer.history.column("val_loss", since=start)]
+    column = trainer.history.column
+    return [start, *column("step", since=start)], [begun, *column("val_loss", since=start)]
