@@ -26,6 +26,7 @@ from growlib import (
     rested,
     within_budget,
 )
+from growlib.callbacks.diagnostics import DEAR, EVERYTHING
 
 
 def run(callbacks, epochs=2, widths=(12, 10), seed=0):
@@ -48,6 +49,12 @@ def test_looking_changes_nothing_and_is_on_record():
         watched.history.read("effective_rank", "hidden1", since=10)
         == watched.history.read("effective_rank", "hidden1")[2:]
     )
+
+
+def test_what_is_dear_is_read_when_it_is_asked_for():
+    usual, everything = (run([Diagnostics(*signals, when=every(10, "steps"))]) for signals in ((), (EVERYTHING,)))
+    missing = {r["signal"] for r in everything.history.readings} - {r["signal"] for r in usual.history.readings}
+    assert missing == {signal.__name__ for signal in DEAR}
 
 
 def test_readings_are_those_of_the_signals():

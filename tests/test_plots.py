@@ -776,6 +776,47 @@ def test_masks_that_do_not_fit_are_refused():
         plots.masks(images, {"seen": numbers}, ["background", "hat"])
 
 
+# Forks
+
+
+def a_moment(step, gap):
+    steps = [step, step + 10, step + 20]
+    return {"steps": steps, "plain": [1.0, 0.8, 0.7], "grown": [1.0, 0.8 - gap / 2, 0.7 - gap]}
+
+
+def test_a_roc_has_a_line_for_every_predictor_and_one_for_chance():
+    ax = plots.roc({"width": ([0, 0.5, 1], [0, 0.9, 1]), "rank": ([0, 1], [0, 1])})
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["chance", "width", "rank"]
+    assert line_of(ax, plots.PALETTE["blue"]).get_ydata().tolist() == [0, 0.9, 1]
+    with pytest.raises(ValueError, match="curves is empty"):
+        plots.roc({})
+
+
+@pytest.mark.parametrize("low", [True, False])
+def test_the_forks_go_from_the_threshold_that_never_grows_to_the_one_that_always_does(low):
+    run = [(0, 2.0), (10, 1.0), (20, 0.8), (30, 0.7)]
+    sign = 1 if low else -1
+    known = ([sign * v for v in (1.0, 2.0, 3.0, 4.0)], [True, True, False, False])
+    shown = plots.forks(run, [a_moment(10, 0.1), a_moment(20, 0.0)], [sign * 1.5, sign * 3.5], known, "rank", low)
+    [arm] = shown.arms.values()
+    assert len(arm["frames"]) == len(arm["labels"]) == 25
+    assert "grows at 0 of 2" in arm["labels"][0] and "grows at 2 of 2" in arm["labels"][-1]
+    assert "100 % of those that pay, 100 % of the others" in arm["labels"][-1]
+    assert any("100 % of those that pay, 0 % of the others" in label for label in arm["labels"])
+    circles = [frame.count("<circle") for frame in arm["frames"]]
+    assert circles == sorted(circles) and circles[0] == 1 and circles[-1] == 5  # the ROC point, and two a birth
+    assert "nan" not in "".join(arm["frames"])
+    page = shown._repr_html_()
+    assert "http" not in page.replace("http://www.w3.org", "")
+
+
+def test_forks_that_cannot_be_judged_are_refused():
+    with pytest.raises(ValueError, match="1 forks, 0 readings"):
+        plots.forks([(0, 1.0)], [a_moment(0, 0.1)], [], ([1, 2], [True, False]), "rank", True)
+    with pytest.raises(ValueError, match="2 of 2 paid"):
+        plots.forks([(0, 1.0)], [a_moment(0, 0.1)], [1], ([1, 2], [True, True]), "rank", True)
+
+
 # Which memory
 
 

@@ -136,3 +136,10 @@ def test_a_trainer_makes_one_probe_between_two_changes():
     Trainer(model, torch.optim.SGD(model.parameters(), lr=0.1), callbacks, device="cpu").fit(load("digits"), epochs=1)
     for (before, step), (after, _) in zip(seen[::2], seen[1::2], strict=True):
         assert (before is after) == (step % 5 != 0)
+
+
+def test_work_is_done_once_for_each_thing_that_it_is_about():
+    probe, calls = Probe(mlp(), torch.zeros(2, 3), torch.zeros(2, dtype=torch.long)), []
+    for about in ("a", "b", "a"):
+        probe.once("length", about, lambda about=about: calls.append(about))
+    assert calls == ["a", "b"]

@@ -360,6 +360,33 @@ def test_natural_gain_against_regressions_one_by_one():
     assert natural_gain(probe, hidden).item() == pytest.approx(wanted.item(), rel=1e-6)
 
 
+@pytest.mark.parametrize("build", [mlp, convnet])
+def test_signals_that_share_work_say_what_they_say_alone(build):
+    model = build().eval()
+    optimizer = torch.optim.Adam(model.parameters(), weight_decay=0.1)
+    shared = probe_of(model, optimizer=optimizer)
+    for signal in [s for s in EVERYTHING if build is mlp or s is not natural_gain]:
+        for hidden in model.hidden:
+            alone = signal(probe_of(model, optimizer=optimizer), hidden)
+            assert torch.equal(signal(shared, hidden), alone), signal.__name__
+
+
+def test_ranks_are_those_of_singular_values():
+    torch.manual_seed(0)
+    for shape in ((9, 5), (5, 9)):
+        values = torch.randn(shape) @ torch.diag(torch.logspace(0, -3, shape[1]))
+        probe, hidden = layer_alone(values)
+        sizes = torch.linalg.svdvals(values.double())
+        shares = sizes / sizes.sum()
+        wanted = math.exp(-sum(share * math.log(share) for share in shares.tolist())) / min(shape)
+        assert effective_rank(probe, hidden).item() == pytest.approx(wanted, rel=1e-6)
+        wanted = (sizes.square().sum() / sizes[0] ** 2 / min(shape)).item()
+        assert stable_rank(probe, hidden).item() == pytest.approx(wanted, rel=1e-6)
+        gram = (values.T @ values).double()
+        wanted = (gram / gram.trace() - torch.eye(shape[1]) / shape[1]).norm().item()
+        assert orthogonality_gap(probe, hidden).item() == pytest.approx(wanted, rel=1e-5)
+
+
 def test_natural_gain_refuses_what_it_cannot_see():
     model = resnet()
     with pytest.raises(ValueError, match="consumers, and needs one of each"):

@@ -1,5 +1,6 @@
 """Probe: what one batch of training data shows of every layer, gathered once for all signals and inits."""
 
+from collections.abc import Callable
 from functools import cached_property
 
 import torch
@@ -28,7 +29,7 @@ class Probe:
 
     def __init__(self, model: nn.Module, inputs: Tensor, labels: Tensor, loss=cross_entropy, optimizer=None):
         self.model, self.inputs, self.labels, self._loss = model, inputs, labels, loss
-        self.optimizer = optimizer
+        self.optimizer, self._kept = optimizer, {}
 
     @property
     def loss(self) -> Tensor:
@@ -64,6 +65,18 @@ class Probe:
             raise ValueError(f"{module} has no weight tensor to take the gradient of: sparsify with backend='masked'")
         weight = module.weight.detach().requires_grad_()
         return self._again(module, self.inputs_of(module), {"weight": weight}, weight)
+
+    def once(self, name: str, about, compute: Callable):
+        """What a computation found the first time that it was asked for, so that signals share their work.
+
+        Args:
+            name: Of the computation.
+            about: What else it depends on; hashable.
+            compute: Called without arguments.
+        """
+        if (name, about) not in self._kept:
+            self._kept[name, about] = compute()
+        return self._kept[name, about]
 
     def pre(self, hidden: Hidden) -> Tensor:
         """The units before their activation, (B, width, ...): what the last of the producers and norms puts out."""

@@ -27,6 +27,8 @@ EVERYTHING = (
     signals.gradmax_gain,
     signals.natural_gain,
 )
+DEAR = (signals.weight_effective_rank, signals.weight_stable_rank, signals.gradmax_gain)
+USUAL = tuple(signal for signal in EVERYTHING if signal not in DEAR)
 
 
 class Diagnostics(Callback):
@@ -35,11 +37,12 @@ class Diagnostics(Callback):
     A signal that refuses a layer is left out there, and `.refused` tells why, by (layer, signal).
 
     Args:
-        signals: (probe, hidden) -> a number or (units,), of which the mean is kept.
+        signals: (probe, hidden) -> a number or (units,), of which the mean is kept. Left out, all but three that cost
+            as much as the rest together where layers are wide: the ranks of the weights, and `gradmax_gain`.
         when: A trigger, asked about every hidden layer after each step and each epoch.
     """
 
-    def __init__(self, signals: Sequence[Callable] = EVERYTHING, when: Trigger = every(100, "steps")):  # noqa: B008
+    def __init__(self, signals: Sequence[Callable] = USUAL, when: Trigger = every(100, "steps")):  # noqa: B008
         self.signals, self.when, self.refused = tuple(signals), when, {}
 
     def before_fit(self, trainer):

@@ -5,6 +5,7 @@ from growlib.plots._costs import bills, speedups
 from growlib.plots._couplings import couplings
 from growlib.plots._curves import compare, curves, resources, tradeoff
 from growlib.plots._folds import folds, snapshot
+from growlib.plots._forks import forks, roc
 from growlib.plots._growth import growth
 from growlib.plots._losses import losses
 from growlib.plots._maps import lives, maps
@@ -34,6 +35,7 @@ __all__ = [
     "decisions",
     "folds",
     "forgotten",
+    "forks",
     "growth",
     "lives",
     "losses",
@@ -46,6 +48,7 @@ __all__ = [
     "poles",
     "predictions",
     "resources",
+    "roc",
     "scrubber",
     "snapshot",
     "speedups",

@@ -6,6 +6,7 @@ from torch import Tensor
 from growlib.layers import Hidden
 from growlib.patches import growth_matrix, patches
 from growlib.probe import Probe
+from growlib.signals._ranks import squares
 
 DAMPING = 0.01  # of the kernel's trace: what a batch shows of many inputs is mostly chance
 
@@ -25,7 +26,7 @@ def gradmax_gain(probe: Probe, hidden: Hidden) -> Tensor:
 
     Source: Evci et al., "GradMax: Growing Neural Networks using Gradient Information" (2022), section 3.
     """
-    return torch.linalg.matrix_norm(torch.cat([growth_matrix(hidden, c, probe) for c in hidden.consumers]).double(), 2)
+    return squares(torch.cat([growth_matrix(hidden, c, probe) for c in hidden.consumers]))[-1].sqrt()
 
 
 def natural_gain(probe: Probe, hidden: Hidden) -> Tensor:
@@ -50,12 +51,9 @@ def natural_gain(probe: Probe, hidden: Hidden) -> Tensor:
         its trace.
     """
     read, heard, gradient = _rows(probe, hidden)
-    covariance = gradient.T @ gradient
-    values, axes = torch.linalg.eigh(covariance)
-    seen = values > 1e-10 * values[-1]  # logits of one example share a gradient of zero in all
-    if not values[-1] > 0:
-        return values.new_zeros(())
-    white = gradient @ (axes[:, seen] / values[seen].sqrt())  # (rows, directions), orthonormal
+    if not gradient.norm() > 0:
+        return gradient.new_zeros(())
+    white = _whitened(gradient)
     now, then = _captured(white, heard), _captured(white, torch.cat([heard, read], 1))
     return (1 - now / then).clamp_min(0) if then > 0 else torch.zeros_like(then)
 
@@ -83,7 +81,19 @@ def _scaled(rows: Tensor) -> Tensor:
     return rows / rows.norm().clamp_min(torch.finfo(rows.dtype).tiny)
 
 
+def _whitened(rows: Tensor) -> Tensor:
+    """An orthonormal basis of the columns, (rows, directions), by way of the smaller Gram matrix."""
+    tall = len(rows) > rows.shape[1]
+    values, axes = torch.linalg.eigh(rows.T @ rows if tall else rows @ rows.T)
+    seen = values > 1e-10 * values[-1]  # logits of one example share a gradient of zero in all
+    values, axes = values[seen], axes[:, seen]
+    return rows @ (axes / values.sqrt()) if tall else axes
+
+
 def _captured(target: Tensor, features: Tensor) -> Tensor:
     """How much of a target is linear in features, damped: trace(target' K (K + damping)^-1 target), K = FF'."""
-    left, values, _ = torch.linalg.svd(features, full_matrices=False)
-    return ((left.T @ target).square().sum(1) * values.square() / (values.square() + DAMPING)).sum()
+    tall = len(features) > features.shape[1]
+    gram = features.T @ features if tall else features @ features.T
+    factor = torch.linalg.cholesky(gram + DAMPING * torch.eye(len(gram)).to(gram))
+    found = torch.linalg.solve_triangular(factor, features.T @ target if tall else target, upper=False)
+    return found.square().sum() if tall else target.square().sum() - DAMPING * found.square().sum()

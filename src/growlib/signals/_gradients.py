@@ -17,7 +17,7 @@ def gradient_norm(probe: Probe, hidden: Hidden) -> Tensor:
     Returns:
         A number of at least 0, in units of loss a unit of weight.
     """
-    return torch.stack([probe.weight_gradient(producer).norm() for producer in hidden.producers]).norm()
+    return torch.stack([_gradient(probe, producer).norm() for producer in hidden.producers]).norm()
 
 
 def relative_gradient(probe: Probe, hidden: Hidden) -> Tensor:
@@ -68,9 +68,13 @@ def _step(probe: Probe, producer) -> Tensor:
     }
     if state:
         twin.state[copy] = state
-    copy.grad = probe.weight_gradient(producer)
+    copy.grad = _gradient(probe, producer).clone()  # some optimizers write into it
     twin.step()
     return copy.detach() - weight.detach()
+
+
+def _gradient(probe: Probe, producer) -> Tensor:
+    return probe.once("weight gradient", producer, lambda: probe.weight_gradient(producer))
 
 
 def _length(tensors) -> Tensor:

@@ -38,10 +38,17 @@ def input_information(probe: Probe, hidden: Hidden, estimator: Callable = binned
     Returns:
         (units,), in nats, at least 0.
     """
-    inputs = probe.inputs.flatten(1).double()
+    return _of_every_unit(probe, hidden, probe.once("main direction", None, lambda: _main(probe.inputs)), estimator)
+
+
+def _main(inputs: Tensor) -> Tensor:
+    """Where every example lies along the direction in which they differ most, (B,)."""
+    inputs = inputs.flatten(1).double()
     inputs = inputs - inputs.mean(0)
-    direction = torch.linalg.svd(inputs, full_matrices=False).Vh[0]
-    return _of_every_unit(probe, hidden, inputs @ direction, estimator)
+    if len(inputs) > inputs.shape[1]:
+        return inputs @ torch.linalg.eigh(inputs.T @ inputs)[1][:, -1]
+    values, axes = torch.linalg.eigh(inputs @ inputs.T)
+    return axes[:, -1] * values[-1].clamp_min(0).sqrt()
 
 
 def _of_every_unit(probe: Probe, hidden: Hidden, other: Tensor, estimator: Callable) -> Tensor:
