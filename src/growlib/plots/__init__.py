@@ -4,6 +4,7 @@ from growlib.plots._bowls import bowls
 from growlib.plots._costs import bills, speedups
 from growlib.plots._couplings import couplings
 from growlib.plots._curves import compare, curves, resources, tradeoff
+from growlib.plots._diagnostics import diagnostics, why
 from growlib.plots._folds import folds, snapshot
 from growlib.plots._growth import growth
 from growlib.plots._losses import losses
@@ -32,6 +33,7 @@ __all__ = [
     "couplings",
     "curves",
     "decisions",
+    "diagnostics",
     "folds",
     "forgotten",
     "growth",
@@ -54,6 +56,7 @@ __all__ = [
     "style",
     "tradeoff",
     "weights",
+    "why",
     "wiring",
 ]
 
