@@ -280,6 +280,13 @@ def test_the_table_gives_means_and_intervals_for_people(tmp_path, accuracies):
     }
 
 
+def test_differences_of_accuracies_are_percentages_and_may_be_negative(tmp_path):
+    for seed, number in enumerate([0.01, 0.02, -0.03]):
+        write(tmp_path, seed=seed, metrics={"forgetting": number, "backward_transfer": -number})
+    row = results.table("02_growing_wider", folder=tmp_path).iloc[0]
+    assert row["forgetting"] == "0.00 ± 6.57 %" and row["backward transfer"].endswith(" ± 6.57 %")
+
+
 def test_other_numbers_show_two_digits_of_their_interval(tmp_path):
     for seed, seconds in enumerate([1234.5, 1250.25, 1260.0]):
         write(tmp_path, seed=seed, metrics={"seconds": seconds, "loss": seconds / 1e6})

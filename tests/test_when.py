@@ -17,6 +17,7 @@ from growlib.when import (
     drop_of,
     every,
     narrower_than,
+    new_task,
     plateau,
     quantile,
     rested,
@@ -255,6 +256,8 @@ def test_growing_is_worthwhile_while_the_best_value_gets_better():
     [
         (lambda: below(loudness, 0.3) & above(loudness, 0.5), "can never fire: loudness cannot be above 0.5 and below"),
         (lambda: below("val_loss", 0.3) & every(1, "epoch") & above("val_loss", 0.3), "can never fire"),
+        (lambda: every(5, "steps") & plateau("val_loss", 2), "end of: step; the second of: epoch"),
+        (lambda: new_task() & below(loudness, 0.5), "the second of: epoch or step"),
         (lambda: below(loudness, 0.5, rearm=0.4), "rearm must be a number above"),
         (lambda: below(loudness, quantile(0.5), rearm=0.4), "a threshold that is a number"),
         (lambda: below(0.5, loudness), "a column of History, a text, or a signal"),
@@ -274,4 +277,7 @@ def test_triggers_that_make_no_sense_say_why(wrong, message):
 def test_what_only_looks_like_a_contradiction_is_allowed():
     assert below(loudness, 0.5) & above(loudness, 0.3) & below(loudness, 0.4)
     assert below(loudness, 0.3) | above(loudness, 0.5)
+    assert every(5, "steps") & (plateau("val_loss", 2) | below(loudness, 0.5)) & narrower_than(5)
+    assert every(5, "steps") & ~every(10, "steps") & ~plateau("val_loss", 2)
+    assert new_task() | below("val_loss", 0.5)
     assert (below(loudness, 0.5) & above(loudness, 0.3)).ranges == {"loudness": (0.3, 0.5)}

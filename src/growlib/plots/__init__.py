@@ -4,6 +4,7 @@ from growlib.plots._bowls import bowls
 from growlib.plots._costs import bills, speedups
 from growlib.plots._couplings import couplings
 from growlib.plots._curves import compare, curves, resources, tradeoff
+from growlib.plots._diagnostics import diagnostics, why
 from growlib.plots._folds import folds, snapshot
 from growlib.plots._forks import forks, roc
 from growlib.plots._growth import growth
@@ -33,6 +34,7 @@ __all__ = [
     "couplings",
     "curves",
     "decisions",
+    "diagnostics",
     "folds",
     "forgotten",
     "forks",
@@ -57,6 +59,7 @@ __all__ = [
     "style",
     "tradeoff",
     "weights",
+    "why",
     "wiring",
 ]
 

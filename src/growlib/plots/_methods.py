@@ -5,7 +5,7 @@ from textwrap import fill
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from growlib.plots._style import INK, PALETTE
 
@@ -55,9 +55,11 @@ def _place(tree, x: int, parent: dict | None, answer: str, nodes: list, leaves: 
 def _draw(ax: Axes, node: dict) -> None:
     color = PALETTE["blue"] if node["leaf"] else INK
     weight = "bold" if node["leaf"] else "normal"
-    ax.text(node["x"], node["y"], node["text"], color=color, weight=weight, ha="center", va="center", fontsize="small")
+    left = node["x"] - 0.4 if node["leaf"] else node["x"]
+    align = {"ha": "left" if node["leaf"] else "center", "va": "center"}
+    ax.text(left, node["y"], node["text"], color=color, weight=weight, fontsize="small", **align)
     if parent := node["parent"]:
-        start, bend, end = parent["x"] + 0.44, parent["x"] + 0.5, node["x"] - 0.44
+        start, bend, end = parent["x"] + 0.4, parent["x"] + 0.48, node["x"] - 0.43
         ax.plot([start, bend, end], [parent["y"], node["y"], node["y"]], color=INK, linewidth=1.2)
         side = -1 if node["y"] < parent["y"] else 1
         ax.annotate(
@@ -96,6 +98,7 @@ def forgotten(rows: Mapping[str, Mapping[str, float]], ax: Axes | None = None) -
         ax.errorbar(row["kept"], place, xerr=row.get("half", 0), color=color, marker="o", markersize=7, linewidth=1.2)
     ax.set_yticks(range(len(rows)), list(rows), fontsize="small")
     ax.set(ylim=(len(rows) - 0.5, -0.5), title="ring: right after learning; dot: in the end")
+    ax.xaxis.set_major_locator(MaxNLocator(5))
     ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=None))
     ax.grid(axis="y", visible=False)
     return ax

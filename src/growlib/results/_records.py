@@ -17,6 +17,8 @@ from growlib.store import embedded
 
 # A metric with one of these words in its name lies in [0, 1].
 FRACTIONS = {"accuracy", "precision", "recall", "f1", "iou"}
+# One with one of these is a difference of fractions.
+DIFFERENCES = {"forgetting", "transfer"}
 
 
 def record(
@@ -225,9 +227,9 @@ def _measured(metrics: Mapping) -> dict:
     return metrics
 
 
-def is_fraction(name: str) -> bool:
-    """Whether a metric of this name is a fraction, shown as a percentage."""
-    return not FRACTIONS.isdisjoint(re.split(r"[\W_]+", name))
+def is_fraction(name: str, words: set[str] = FRACTIONS) -> bool:
+    """Whether one of these words is in the name of a metric."""
+    return not words.isdisjoint(re.split(r"[\W_]+", name))
 
 
 def _write(path: Path, content: Mapping) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from growlib.results._records import is_fraction, read, value
+from growlib.results._records import DIFFERENCES, FRACTIONS, is_fraction, read, value
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
@@ -129,7 +129,7 @@ def _text(name: str, numbers: Sequence[float]) -> str:
     if not numbers:
         return ""
     mean, half = interval(numbers)
-    if is_fraction(name):
+    if is_fraction(name, FRACTIONS | DIFFERENCES):
         return f"{100 * mean:.2f} %" if math.isnan(half) else f"{100 * mean:.2f} ± {100 * half:.2f} %"
     if not half > 1e-12 * abs(mean):  # one value, or equal ones up to rounding
         return f"{mean:,.0f}" if mean == round(mean) else f"{mean:.4g}"

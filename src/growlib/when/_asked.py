@@ -8,11 +8,21 @@ from growlib.growth import hidden_of
 UNITS = {"step": "step", "steps": "step", "epoch": "epoch", "epochs": "epoch"}
 
 
-class Trigger:
-    """A question to the trainer about a hidden layer, how it is written, and the readings with which it can fire."""
+EVERY_MOMENT = frozenset({"step", "epoch", "task"})
 
-    def __init__(self, text: str, ask: Callable, ranges: dict[str, tuple[float, float]] | None = None):
-        self.text, self.ask, self.ranges = text, ask, ranges or {}
+
+class Trigger:
+    """A question to the trainer about a hidden layer.
+
+    Args:
+        text: How it is written.
+        ask: (trainer, hidden) -> cause or None.
+        moments: After what it can fire: "step", "epoch", "task".
+        ranges: The readings with which it can fire, by signal or column.
+    """
+
+    def __init__(self, text: str, ask: Callable, moments=EVERY_MOMENT, ranges: dict | None = None):
+        self.text, self.ask, self.moments, self.ranges = text, ask, frozenset(moments), ranges or {}
 
     def __call__(self, trainer, hidden=None) -> str | None:
         return self.ask(trainer, hidden)
@@ -23,10 +33,13 @@ class Trigger:
             second = first and other(trainer, hidden)
             return f"{first}, {second}" if second else None
 
-        return Trigger(f"({self} & {other})", both, _common(self, other))
+        return Trigger(f"({self} & {other})", both, *_common(self, other))
 
     def __or__(self, other: "Trigger") -> "Trigger":
-        return Trigger(f"({self} | {other})", lambda trainer, hidden: self(trainer, hidden) or other(trainer, hidden))
+        def either(trainer, hidden):
+            return self(trainer, hidden) or other(trainer, hidden)
+
+        return Trigger(f"({self} | {other})", either, self.moments | other.moments)
 
     def __invert__(self) -> "Trigger":
         return Trigger(f"~{self}", lambda trainer, hidden: None if self(trainer, hidden) else f"not {self}")
@@ -35,9 +48,15 @@ class Trigger:
         return self.text
 
 
-def _common(one: Trigger, other: Trigger) -> dict[str, tuple[float, float]]:
-    """The readings with which both fire."""
-    ranges = {**one.ranges, **other.ranges}
+def _common(one: Trigger, other: Trigger) -> tuple[frozenset, dict]:
+    """The moments and the readings at which both fire."""
+    moments, ranges = one.moments & other.moments, {**one.ranges, **other.ranges}
+    if not moments:
+        first, second = (" or ".join(sorted(each.moments)) for each in (one, other))
+        raise ValueError(
+            f"{one} & {other} can never fire: the first fires at the end of: {first}; the second of: {second}. Columns "
+            "of History are new at the end of an epoch, so put every(1, 'epoch') before them, or nothing"
+        )
     for name in one.ranges.keys() & other.ranges.keys():
         (low, high), (bottom, top) = one.ranges[name], other.ranges[name]
         ranges[name] = max(low, bottom), min(high, top)
@@ -46,7 +65,7 @@ def _common(one: Trigger, other: Trigger) -> dict[str, tuple[float, float]]:
                 f"{one} & {other} can never fire: {name} cannot be above {ranges[name][0]:g} and below "
                 f"{ranges[name][1]:g}. Did you mean | ?"
             )
-    return ranges
+    return moments, ranges
 
 
 def every(number: int, unit: str) -> Trigger:
@@ -61,7 +80,7 @@ def every(number: int, unit: str) -> Trigger:
         now = getattr(trainer, unit)
         return f"{unit} {now}" if trainer.moment == unit and now % number == 0 else None
 
-    return Trigger(f"every({number}, {unit!r})", ask)
+    return Trigger(f"every({number}, {unit!r})", ask, {unit})
 
 
 def narrower_than(width: int) -> Trigger:
@@ -113,4 +132,4 @@ def new_task() -> Trigger:
         known = trainer.data.name in trainer.model.tasks
         return None if trainer.moment != "task" or known else f"new task {trainer.data.name!r}"
 
-    return Trigger("new_task()", ask)
+    return Trigger("new_task()", ask, {"task"})

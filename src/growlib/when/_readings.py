@@ -100,7 +100,7 @@ def drop_of(what, share: float, patience: int = 1) -> Trigger:
             return None
         return f"{named(what)} {values[-1]:.4g}, {1 - values[-1] / max(values):.0%} below {max(values):.4g}"
 
-    return Trigger(_written("drop_of", what, share, patience), ask)
+    return Trigger(_written("drop_of", what, share, patience), ask, _moments(what))
 
 
 def plateau(what, patience: int, unit: str = "epochs") -> Trigger:
@@ -128,7 +128,7 @@ def plateau(what, patience: int, unit: str = "epochs") -> Trigger:
         return f"{named(what)} no better than {abs(max(best)):.4g} for {patience} {unit}"
 
     unit = "readings" if callable(what) else "epochs"
-    return Trigger(f"plateau({_quoted(what)}, {patience}, {unit!r})", ask)
+    return Trigger(f"plateau({_quoted(what)}, {patience}, {unit!r})", ask, _moments(what))
 
 
 def rested(number: int, unit: str) -> Trigger:
@@ -212,7 +212,7 @@ def _beyond(name: str, sign: str, what, value, patience: int, rearm: float | Non
 
     ranges = {} if own else {named(what): (-math.inf, value) if turn > 0 else (value, math.inf)}
     rest = "" if rearm is None else f", rearm={rearm:g}"
-    return Trigger(_written(name, what, value, patience)[:-1] + rest + ")", ask, ranges)
+    return Trigger(_written(name, what, value, patience)[:-1] + rest + ")", ask, _moments(what), ranges)
 
 
 def _checked(name: str, what, value, patience):
@@ -251,6 +251,10 @@ def _changes(history, hidden) -> list[dict]:
     return [
         c for c in history.changes if hidden is None or c["layer"] == hidden.name or c["kind"] in ("deepen", "task")
     ]
+
+
+def _moments(what) -> set[str]:
+    return {"epoch"} if isinstance(what, str) else {"step", "epoch"}
 
 
 def _quoted(what) -> str:
