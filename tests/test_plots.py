@@ -781,7 +781,7 @@ def test_masks_that_do_not_fit_are_refused():
 
 def a_moment(step, gap):
     steps = [step, step + 10, step + 20]
-    return {"steps": steps, "plain": [1.0, 0.8, 0.7], "grown": [1.0, 0.8 - gap / 2, 0.7 - gap]}
+    return {"layer": "hidden1", "steps": steps, "plain": [1.0, 0.8, 0.7], "grown": [1.0, 0.8 - gap / 2, 0.7 - gap]}
 
 
 def test_a_roc_has_a_line_for_every_predictor_and_one_for_chance():

@@ -42,7 +42,7 @@ def forks(run: list, moments: list, readings: list[float], known: tuple, signal:
 
     Args:
         run: (step, validation loss) pairs of the run that did not grow.
-        moments: what happened at each of its forks: `steps`, `plain` and `grown`, as in `growlib.fork.Fork`.
+        moments: what happened at each of its forks: `layer`, `steps`, `plain` and `grown`, as in `growlib.fork.Fork`.
         readings: of the signal at these forks.
         known: readings of the signal at other forks, and whether growing paid there; of them, the ROC.
         signal: its name.
@@ -103,8 +103,10 @@ def _ground(run: list, moments: list, readings: list[float], signal: str) -> tup
     above.yaxis.set_major_formatter("{x:g}")
     above.yaxis.set_minor_locator(NullLocator())
     above.set_title("validation loss; green: the twin that grew", fontsize="small")
-    steps = [one["steps"][0] for one in moments]
-    below.plot(steps, readings, color=INK, linewidth=0.8, marker="o", markersize=5)
+    for layer in dict.fromkeys(one["layer"] for one in moments):
+        own = [(one["steps"][0], value) for one, value in zip(moments, readings, strict=True) if one["layer"] == layer]
+        below.plot(*zip(*own, strict=True), color=INK, linewidth=0.8, marker="o", markersize=5)
+        below.annotate(layer, own[-1], (6, 0), textcoords="offset points", va="center", fontsize="small")
     below.set(xlabel="step", xlim=above.get_xlim())
     below.margins(y=0.15)
     below.set_title(signal.replace("_", " "), fontsize="small")
