@@ -80,7 +80,7 @@ def measure(seed: int, width: int, batch_size: int, epochs: int) -> tuple[dict, 
 
 
 if __name__ == "__main__":
-    settings = {"batch_size": 128, "epochs": 5}
+    settings = {"batch_size": 128, "epochs": 4}
     runs = {f"probe-{width}-{width}": {"width": width} | settings for width in (128, 512)}
     for found in results.grid(measure, runs, [0], chapter="benchmarks", profile="full", device="cpu"):
         print(found["run"], {name: round(value, 3) for name, value in found["metrics"].items()})

@@ -27,7 +27,13 @@ EVERYTHING = (
     signals.gradmax_gain,
     signals.natural_gain,
 )
-DEAR = (signals.weight_effective_rank, signals.weight_stable_rank, signals.gradmax_gain)
+DEAR = (
+    signals.weight_effective_rank,
+    signals.weight_stable_rank,
+    signals.input_information,
+    signals.gradmax_gain,
+    signals.natural_gain,
+)
 USUAL = tuple(signal for signal in EVERYTHING if signal not in DEAR)
 
 
@@ -37,8 +43,9 @@ class Diagnostics(Callback):
     A signal that refuses a layer is left out there, and `.refused` tells why, by (layer, signal).
 
     Args:
-        signals: (probe, hidden) -> a number or (units,), of which the mean is kept. Left out, all but three that cost
-            as much as the rest together where layers are wide: the ranks of the weights, and `gradmax_gain`.
+        signals: (probe, hidden) -> a number or (units,), of which the mean is kept. Left out, all but five that
+            cost more than the others together: the ranks of the weights, what units tell about the inputs, and the
+            two gains.
         when: A trigger, asked about every hidden layer after each step and each epoch.
     """
 
