@@ -74,8 +74,9 @@ def forks(run: list, moments: list, readings: list[float], known: tuple, signal:
     for place, hit, alarm in zip(places, hits, alarms, strict=True):
         fires = [reading <= place if low else reading >= place for reading in readings]
         frames.append(_over(figure, axes, moments, readings, fires, place, (alarm, hit)))
+        words = f"{signal.replace('_', ' ')} {'at most' if low else 'at least'} {place:.3g}"
         labels.append(
-            f"{signal} {'at most' if low else 'at least'} {place:.3g}: grows at {sum(fires)} of {len(fires)} forks; "
+            f"{words}: grows at {sum(fires)} of {len(fires)} forks; "
             f"elsewhere {hit:.0%} of those that pay, {alarm:.0%} of the others".replace("%", " %")
         )
     size = figure.get_size_inches() * figure.dpi
@@ -102,6 +103,11 @@ def _ground(run: list, moments: list, readings: list[float], signal: str) -> tup
     above.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
     above.yaxis.set_major_formatter("{x:g}")
     above.yaxis.set_minor_locator(NullLocator())
+    for ax in (above, below):
+        ax.set_xscale("log")
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.xaxis.set_minor_locator(NullLocator())
     above.set_title("validation loss; green: the twin that grew", fontsize="small")
     for layer in dict.fromkeys(one["layer"] for one in moments):
         own = [(one["steps"][0], value) for one, value in zip(moments, readings, strict=True) if one["layer"] == layer]

@@ -95,7 +95,7 @@ def orthogonality_gap(probe: Probe, hidden: Hidden) -> Tensor:
 def squares(matrix: Tensor) -> Tensor:
     """The squares of the singular values of a matrix, in double precision, the smallest first.
 
-    They are the eigenvalues of the smaller Gram matrix, at a tenth of the costs of singular values.
+    They are the eigenvalues of the smaller Gram matrix, far cheaper than singular values.
     """
     matrix = matrix.double()
     values = torch.linalg.eigvalsh(matrix @ matrix.T if len(matrix) < matrix.shape[1] else matrix.T @ matrix)
