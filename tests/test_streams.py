@@ -1,10 +1,13 @@
 """Streams: one data set as several tasks; and images in another shape."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from growlib import load, permuted, split_by_class
+from growlib import load, permuted, relabelled, split_by_class
+from growlib.data import Split
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +40,32 @@ def test_permuted_tasks_shuffle_all_images_alike(digits):
     assert torch.equal(permuted(digits, 2, seed=1)[1].test.images, second.test.images)
 
 
+def test_relabelled_tasks_give_every_class_another_number(digits):
+    first, second, third = relabelled(digits, 3, seed=1)
+    assert torch.equal(first.train.labels, digits.train.labels) and first.classes == digits.classes
+    assert second.name == "digits-2" and second.train.images is digits.train.images
+    for task in (second, third):
+        for split in ("train", "val", "test"):
+            for old, new in zip(getattr(digits, split).labels, getattr(task, split).labels, strict=True):
+                assert task.classes[new] == digits.classes[old]
+    assert second.classes != third.classes and sorted(second.classes) == digits.classes
+    assert relabelled(digits, 2, seed=1)[1].classes == second.classes != relabelled(digits, 2, seed=2)[1].classes
+
+
+def test_labels_of_pixels_are_not_given_other_numbers(digits):
+    labelled = replace(digits, train=Split(digits.train.images, digits.train.images[:, 0].long()))
+    with pytest.raises(ValueError, match="digits has labels of every pixel"):
+        relabelled(labelled, 2)
+
+
 @pytest.mark.parametrize(
-    "make", [lambda d: split_by_class(d, 3), lambda d: split_by_class(d, 0), lambda d: permuted(d, 0)]
+    "make",
+    [
+        lambda d: split_by_class(d, 3),
+        lambda d: split_by_class(d, 0),
+        lambda d: permuted(d, 0),
+        lambda d: relabelled(d, 1.5),
+    ],
 )
 def test_streams_that_cannot_be_are_refused(digits, make):
     with pytest.raises(ValueError, match="tasks"):

@@ -93,7 +93,7 @@ from growlib.signals import (
     weight_stable_rank,
 )
 from growlib.sparsity import erk, ranked, rewire, sparsify, uniform
-from growlib.streams import permuted, split_by_class
+from growlib.streams import permuted, relabelled, split_by_class
 from growlib.tagged import TaskBatchNorm2d, TaskConv2d, TaskLinear
 from growlib.tickets import Ticket, lottery, masks_of, shuffled, wire
 from growlib.trainer import Callback, History, Trainer

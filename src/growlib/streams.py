@@ -39,11 +39,8 @@ def permuted(data: Dataset, tasks: int, seed: int = 0) -> list[Dataset]:
         tasks: How many.
         seed: Of the orders.
     """
-    if not isinstance(tasks, int) or tasks < 1:
-        raise ValueError(f"tasks={tasks!r} must be a whole number of at least 1")
-    pixels, generator = data.train.images[0, 0].numel(), torch.Generator().manual_seed(seed)
-    orders = [torch.arange(pixels), *(torch.randperm(pixels, generator=generator) for _ in range(tasks - 1))]
-    return [_shuffled(data, number, order.to(data.device)) for number, order in enumerate(orders)]
+    pixels = data.train.images[0, 0].numel()
+    return [_shuffled(data, number, order.to(data.device)) for number, order in _orders(pixels, tasks, seed)]
 
 
 def _shuffled(data: Dataset, number: int, order: Tensor) -> Dataset:
@@ -52,6 +49,32 @@ def _shuffled(data: Dataset, number: int, order: Tensor) -> Dataset:
         split = getattr(data, name)
         splits[name] = Split(split.images.flatten(2)[:, :, order].view_as(split.images), split.labels)
     return _task(data, number, data.classes, splits)
+
+
+def relabelled(data: Dataset, tasks: int, seed: int = 0) -> list[Dataset]:
+    """Tasks with the same inputs whose classes change their numbers; those of the first keep them.
+
+    Args:
+        data: With one label an example.
+        tasks: How many.
+        seed: Of the numbers.
+    """
+    if data.train.labels.ndim > 1:
+        raise ValueError(f"{data.name} has labels of every pixel, and relabelled tasks need one an example")
+    return [_renamed(data, number, order.to(data.device)) for number, order in _orders(len(data.classes), tasks, seed)]
+
+
+def _orders(size: int, tasks: int, seed: int):
+    """The number of every task and its order of so many things, that of the first as it was."""
+    if not isinstance(tasks, int) or tasks < 1:
+        raise ValueError(f"tasks={tasks!r} must be a whole number of at least 1")
+    generator = torch.Generator().manual_seed(seed)
+    return enumerate([torch.arange(size), *(torch.randperm(size, generator=generator) for _ in range(tasks - 1))])
+
+
+def _renamed(data: Dataset, number: int, order: Tensor) -> Dataset:
+    splits = {name: Split(getattr(data, name).images, order[getattr(data, name).labels]) for name in SPLITS}
+    return _task(data, number, [data.classes[label] for label in order.argsort()], splits)
 
 
 def _task(data: Dataset, number: int, classes: list[str], splits: dict) -> Dataset:
