@@ -29,6 +29,7 @@ from growlib import (
     rested,
     within_budget,
 )
+from growlib.callbacks.diagnostics import EVERYTHING
 from growlib.plots._causes import reading_of, sentence
 
 matplotlib.use("Agg")
@@ -115,7 +116,7 @@ def test_seventeen_signals_fit_beside_one_another():
     torch.manual_seed(0)
     model = MLP(64, [6, 6], 10)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    trainer = Trainer(model, optimizer, [Diagnostics(when=every(4, "steps"))], device="cpu")
+    trainer = Trainer(model, optimizer, [Diagnostics(EVERYTHING, every(4, "steps"))], device="cpu")
     panels = plots.diagnostics(trainer.fit(load("digits"), epochs=1))
     assert len(panels) == 17
     figure = panels[0].figure
