@@ -6,7 +6,7 @@ TIMEOUT ?= 900
 SETUP := .venv/.ready
 BIN := .venv/bin
 
-.PHONY: help book test lab notebooks clean
+.PHONY: help book test lab notebooks paper clean
 .DELETE_ON_ERROR:
 
 help:
@@ -15,6 +15,7 @@ help:
 	@echo "make test                        run the tests, then every notebook"
 	@echo "make lab                         open the notebooks in JupyterLab"
 	@echo "make notebooks PROFILE=standard  execute the notebooks with papermill into _build/notebooks"
+	@echo "make paper                       the book, and its paper as _build/paper.pdf (needs Chromium or Chrome)"
 	@echo "make clean                       remove what was built (.venv and the data sets stay)"
 	@echo "PYTHON=python3.12 make ...       choose the Python that .venv is made from"
 
@@ -36,6 +37,15 @@ notebooks: $(SETUP)
 	for notebook in notebooks/*.ipynb; do \
 	  $(BIN)/papermill --cwd notebooks -p profile $(PROFILE) $$notebook _build/notebooks/$(PROFILE)/$${notebook##*/} || exit 1; \
 	done
+
+paper: book
+	@for browser in $(or $(BROWSER),chromium chromium-browser google-chrome); do \
+	  if command -v $$browser >/dev/null; then found=$$browser; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then echo "No Chromium or Chrome: name yours with BROWSER=, or print the page" >&2; exit 1; fi; \
+	$$found --headless --no-sandbox --disable-gpu --no-pdf-header-footer --virtual-time-budget=8000 \
+	  --print-to-pdf=$(CURDIR)/_build/paper.pdf file://$(CURDIR)/_build/html/book/paper.html 2>/dev/null
+	@echo "The paper: $(CURDIR)/_build/paper.pdf"
 
 clean:
 	rm -rf _build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
