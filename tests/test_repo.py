@@ -142,3 +142,8 @@ def test_public_functions_and_classes_have_a_docstring():
             if isinstance(node, kinds) and not node.name.startswith("_") and not ast.get_docstring(node):
                 bare.append(f"{path.name}: {node.name}")
     assert not bare
+
+
+def test_the_glossary_explains_every_word_once():
+    terms = re.findall(r"^(\S.*)\n  \S", (ROOT / "book/glossary.md").read_text(), re.M)
+    assert len(terms) > 50 and not [term for term in terms if terms.count(term) > 1]
