@@ -14,9 +14,9 @@ from torch.nn.functional import gelu, relu
 
 from growlib import Deepen, Trainer, Widen, costs, every, growable, load, shallower_than
 from growlib.depth import deepen, identity, residual, untrained
-from growlib.growth import Change, check_growth, hidden_of, lost_tensors, prune, widen
+from growlib.growth import Change, check_growth, lost_tensors, prune, widen
 from growlib.inserted import insertions
-from growlib.layers import Hidden
+from growlib.layers import Hidden, hidden_of
 from growlib.models import KNOWN, MLP, ConvNet
 from growlib.surgery import adopt, release
 

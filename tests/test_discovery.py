@@ -13,9 +13,9 @@ from torchvision.models.convnext import LayerNorm2d
 
 from growlib import tracing
 from growlib.discovery import growable
-from growlib.growth import check_growth, hidden_of, prune, widen
+from growlib.growth import check_growth, prune, widen
 from growlib.inits import split, zero_out
-from growlib.layers import GrowConv2d, GrowLinear
+from growlib.layers import GrowConv2d, GrowLinear, hidden_of
 from growlib.models import MLP
 
 

@@ -8,8 +8,9 @@ from growlib.callbacks import Diagnostics
 from growlib.data import load
 from growlib.discovery import growable
 from growlib.fork import Fork, fork, twin
-from growlib.growth import hidden_of, widen
+from growlib.growth import widen
 from growlib.inits import gradmax, zero_out
+from growlib.layers import hidden_of
 from growlib.models import MLP
 from growlib.signals import effective_rank
 from growlib.trainer import Callback, Trainer

@@ -10,8 +10,9 @@ from networks import convnet, inputs_for, mlp, relative, train
 from torch import nn
 
 from growlib import costs
-from growlib.growth import check_growth, hidden_of, lost_tensors, prune, widen
+from growlib.growth import check_growth, lost_tensors, prune, widen
 from growlib.inits import orthogonal, random, split, zero_out
+from growlib.layers import hidden_of
 from growlib.models import ConvNet
 
 PRESERVING = [zero_out, orthogonal, split]

@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from growlib.callbacks import LRSchedule
 from growlib.data import load
-from growlib.masked import connections, sparse_layers
+from growlib.layers import connections, sparse_layers
 from growlib.models import MLP
 from growlib.probe import Probe
 from growlib.scores import gradient_importance

@@ -5,7 +5,7 @@ import torch
 from torch.optim import SGD, Adam
 
 from growlib import MLP, Callback, RandomWalk, Rewire, Trainer, at_random, connections, every, load, sign_flip, sparsify
-from growlib.masked import sparse_layers
+from growlib.layers import sparse_layers
 
 DEEP_R = {"drop": sign_flip, "regrow": at_random, "when": every(1, "steps")}
 

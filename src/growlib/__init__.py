@@ -52,10 +52,9 @@ from growlib.data import Dataset, load
 from growlib.depth import deepen, identity, residual, untrained
 from growlib.discovery import growable
 from growlib.fork import Fork, fork, twin
-from growlib.growth import Change, check_growth, hidden_of, lost_tensors, prune, widen
+from growlib.growth import Change, check_growth, lost_tensors, prune, widen
 from growlib.inits import gradmax, north, orthogonal, random, split, variance_transfer, zero_out
-from growlib.layers import GrowBatchNorm2d, GrowConv2d, GrowLinear, Hidden
-from growlib.masked import connections, sparse_layers
+from growlib.layers import GrowBatchNorm2d, GrowConv2d, GrowLinear, Hidden, connections, hidden_of, sparse_layers
 from growlib.models import MLP, ConvNet, ResNet, TaskModel, TaskNet
 from growlib.probe import Probe
 from growlib.profiles import by_profile

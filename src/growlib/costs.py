@@ -8,8 +8,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
 from growlib.compiled import uncompiled
-from growlib.layers import evaluating
-from growlib.masked import sparse_layers
+from growlib.layers import evaluating, sparse_layers
 
 
 def parameters(model: nn.Module) -> int:

@@ -10,8 +10,8 @@ from torch.autograd.function import once_differentiable
 from torch.optim import SGD, Optimizer
 from torch.utils.flop_counter import flop_registry, register_flop_formula
 
-from growlib.layers import GrowLinear
-from growlib.masked import Sparse, SparseLinear
+from growlib.layers import GrowLinear, Sparse
+from growlib.masked import SparseLinear
 from growlib.surgery import Surgeon, moved
 
 BACKENDS = "masked", "csr", "auto"

@@ -10,10 +10,9 @@ from torch.optim import Optimizer
 from growlib import costs
 from growlib.compiled import as_written, renew_compiled
 from growlib.discovery import growable
-from growlib.growth import Change, hidden_of
+from growlib.growth import Change
 from growlib.inserted import Block, ImageBlock, name_of, path_of, put_behind
-from growlib.layers import Hidden, evaluating
-from growlib.masked import connections, sparse_layers
+from growlib.layers import Hidden, connections, evaluating, hidden_of, sparse_layers
 from growlib.surgery import adopt, refuse_unmovable
 
 TOLERANCE = 1e-10  # of outputs in float64, relative to the largest one

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 
 from growlib import checkpoint
-from growlib.growth import hidden_of, widen
+from growlib.growth import widen
 from growlib.inits import zero_out
+from growlib.layers import hidden_of
 from growlib.trainer import Trainer
 
 

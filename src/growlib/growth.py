@@ -11,8 +11,7 @@ from torch.optim import Optimizer
 from growlib import costs
 from growlib.compiled import as_written, renew_compiled, uncompiled
 from growlib.inits import mean_row, zero_out
-from growlib.layers import Hidden, evaluating
-from growlib.masked import Sparse
+from growlib.layers import Hidden, Sparse, evaluating, hidden_of
 from growlib.surgery import Surgeon, places_of, tensors_by_unit
 
 
@@ -50,24 +49,6 @@ class Change:
     def record(self) -> dict:
         """The change as a plain dict, as History keeps it."""
         return {part.name: getattr(self, part.name) for part in fields(self) if part.compare}
-
-
-def hidden_of(model: nn.Module) -> list[Hidden]:
-    """The widths of a model that can change: those of its `hidden`, or those that `growable` found."""
-    own = getattr(model, "hidden", None)
-    if isinstance(own, list) and all(isinstance(hidden, Hidden) for hidden in own):
-        return own
-    if hasattr(model, "_hidden"):
-        return model._hidden
-    if isinstance(model, nn.parallel.DistributedDataParallel):
-        raise TypeError(
-            "a DistributedDataParallel holds on to the parameters it was built with: change the model inside of it, on "
-            "every rank within growlib.parallel.together(model, optimizer), then call growlib.parallel.wrap(model)"
-        )
-    raise TypeError(
-        f"{type(model).__name__} has no hidden layers that growlib knows: pass it through growable(model, example), "
-        "which finds them, or give it a `hidden` property"
-    )
 
 
 def widen(model, hidden, by: int, init=zero_out, optimizer: Optimizer | None = None, probe=None) -> Change:

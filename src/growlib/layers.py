@@ -225,3 +225,35 @@ class Hidden:
 
     def __repr__(self) -> str:
         return f"Hidden({self.name!r}, width={self.width})"
+
+
+def hidden_of(model: nn.Module) -> list[Hidden]:
+    """The widths of a model that can change: those of its `hidden`, or those that `growable` found."""
+    own = getattr(model, "hidden", None)
+    if isinstance(own, list) and all(isinstance(hidden, Hidden) for hidden in own):
+        return own
+    if hasattr(model, "_hidden"):
+        return model._hidden
+    if isinstance(model, nn.parallel.DistributedDataParallel):
+        raise TypeError(
+            "a DistributedDataParallel holds on to the parameters it was built with: change the model inside of it, on "
+            "every rank within growlib.parallel.together(model, optimizer), then call growlib.parallel.wrap(model)"
+        )
+    raise TypeError(
+        f"{type(model).__name__} has no hidden layers that growlib knows: pass it through growable(model, example), "
+        "which finds them, or give it a `hidden` property"
+    )
+
+
+class Sparse:
+    """A layer of which some connections are absent: `mask` is True where there is one, elsewhere `weight` is zero."""
+
+
+def sparse_layers(model: nn.Module) -> dict[str, nn.Module]:
+    """The layers of a model whose connections are counted, by name."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, Sparse)}
+
+
+def connections(model: nn.Module) -> int:
+    """The number of connections in the sparse layers of a model, counted."""
+    return sum(int(layer.mask.sum()) for layer in sparse_layers(model).values())

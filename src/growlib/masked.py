@@ -5,12 +5,8 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 from torch.optim import Optimizer
 
-from growlib.layers import GrowConv2d, GrowLinear
+from growlib.layers import GrowConv2d, GrowLinear, Sparse, sparse_layers
 from growlib.surgery import refuse_unmovable, restart
-
-
-class Sparse:
-    """A layer of which some connections are absent: `mask` is True where there is one, elsewhere `weight` is zero."""
 
 
 class _Masked(Sparse):
@@ -65,16 +61,6 @@ def masked(layer: nn.Module) -> Sparse:
         layer.note_widths()
         layer.register_buffer("mask", torch.ones_like(layer.weight, dtype=torch.bool))
     return layer
-
-
-def sparse_layers(model: nn.Module) -> dict[str, nn.Module]:
-    """The layers of a model whose connections are counted, by name."""
-    return {name: module for name, module in model.named_modules() if isinstance(module, Sparse)}
-
-
-def connections(model: nn.Module) -> int:
-    """The number of connections in the sparse layers of a model, counted."""
-    return sum(int(layer.mask.sum()) for layer in sparse_layers(model).values())
 
 
 def describe_sparse(model: nn.Module) -> dict[str, list[str]]:

@@ -9,7 +9,8 @@ from torch.optim import Optimizer
 
 from growlib.compiled import as_written, renew_compiled
 from growlib.csr import CsrLinear, to_store
-from growlib.masked import MASKED, Sparse, masked, sparse_layers
+from growlib.layers import Sparse, sparse_layers
+from growlib.masked import MASKED, masked
 from growlib.probe import Probe
 from growlib.scores import at_random
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from growlib import checkpoint
-from growlib.masked import connections, sparse_layers
+from growlib.layers import connections, sparse_layers
 from growlib.scores import smallest_magnitude
 from growlib.sparsity import ranked, sparsify
 from growlib.trainer import Callback, History, Trainer

@@ -19,8 +19,7 @@ from growlib.events import RESUMABLE, Callback
 from growlib.growth import Change
 from growlib.history import History
 from growlib.interrupts import held_interrupts
-from growlib.layers import evaluating
-from growlib.masked import sparse_layers
+from growlib.layers import evaluating, sparse_layers
 from growlib.probe import Probe
 
 __all__ = ["Callback", "History", "Trainer"]

@@ -4,9 +4,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from growlib.growth import hidden_of
-from growlib.layers import Hidden
-from growlib.masked import Sparse
+from growlib.layers import Hidden, Sparse, hidden_of
 from growlib.sparsity import pools
 
 

@@ -4,8 +4,7 @@ import torch
 from torch import Tensor
 
 from growlib.callbacks._written import written
-from growlib.growth import hidden_of
-from growlib.layers import Hidden, inputs_of
+from growlib.layers import Hidden, hidden_of, inputs_of
 from growlib.trainer import Callback
 
 BEFORE_ALL = -(2**40)  # the birth of units that no change of the run made

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from growlib import signals
 from growlib.callbacks._written import written
-from growlib.growth import hidden_of
+from growlib.layers import hidden_of
 from growlib.trainer import Callback
 from growlib.when import Trigger, every, reading
 

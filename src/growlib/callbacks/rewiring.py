@@ -7,7 +7,7 @@ from contextlib import suppress
 import torch
 
 from growlib.callbacks._written import written
-from growlib.masked import sparse_layers
+from growlib.layers import sparse_layers
 from growlib.sparsity import move, moves, pools
 from growlib.trainer import Callback
 from growlib.when import Trigger

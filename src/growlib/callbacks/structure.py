@@ -4,8 +4,9 @@ import warnings
 
 from growlib.callbacks._written import written
 from growlib.callbacks.where import each
-from growlib.growth import check_growth, hidden_of, prune, widen
+from growlib.growth import check_growth, prune, widen
 from growlib.inits import zero_out
+from growlib.layers import hidden_of
 from growlib.signals import magnitude
 from growlib.trainer import Callback
 from growlib.when import Trigger

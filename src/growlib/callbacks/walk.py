@@ -6,7 +6,7 @@ import torch
 
 from growlib.callbacks._written import written
 from growlib.csr import CsrLinear
-from growlib.masked import sparse_layers
+from growlib.layers import sparse_layers
 from growlib.trainer import Callback, mixed
 
 
