@@ -1,8 +1,8 @@
 """Callbacks: what happens beside the loop, each one small class."""
 
-from growlib.callbacks.age import StepByAge
+from growlib.callbacks.age import StepByAge, births_of
 from growlib.callbacks.depth import Deepen, last
-from growlib.callbacks.diagnostics import Diagnostics
+from growlib.callbacks.diagnostics import EVERYTHING, Diagnostics
 from growlib.callbacks.machine import ProgressBar, ResourceMonitor, resident_bytes
 from growlib.callbacks.rewiring import Rewire, cosine_decay
 from growlib.callbacks.schedule import LRSchedule, warmup_decay

@@ -2,7 +2,7 @@
 
 import inspect
 
-from growlib.events import Callback
+from growlib.trainer import Callback
 
 
 def written(callback: Callback, *values, **named) -> str:

@@ -2,7 +2,7 @@
 
 from growlib.callbacks._written import written
 from growlib.callbacks.structure import inspect
-from growlib.depth import deepen
+from growlib.growth import deepen
 from growlib.layers import hidden_of
 from growlib.trainer import Callback
 from growlib.when import Trigger

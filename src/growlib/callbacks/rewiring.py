@@ -8,10 +8,10 @@ import torch
 
 from growlib.callbacks._written import written
 from growlib.layers import sparse_layers
-from growlib.sparsity import move, moves, pools
+from growlib.sparsity import cut_off, degrees
+from growlib.sparsity.budget import move, moves, pools
 from growlib.trainer import Callback
 from growlib.when import Trigger
-from growlib.wiring import cut_off, degrees
 
 NEVER = -1  # the birth of a connection that has never been there
 

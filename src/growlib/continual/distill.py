@@ -7,7 +7,8 @@ from growlib.callbacks._written import written
 from growlib.continual._calls import logits_of
 from growlib.continual.lwf import divergence
 from growlib.layers import evaluating
-from growlib.trainer import Callback, mixed
+from growlib.trainer import Callback
+from growlib.trainer.loop import derive_seed
 
 
 class Distill(Callback):
@@ -53,7 +54,7 @@ class Distill(Callback):
         loss = self.mixed(trainer.batch_loss, soft)
         trainer.batch_loss = loss + self.rehearsed(trainer) if self.data else loss
 
-    def mixed(self, hard: Tensor, soft: Tensor) -> Tensor:
+    def derive_seed(self, hard: Tensor, soft: Tensor) -> Tensor:
         """The loss on the labels and that on the teacher's answers, weighted."""
         return (1 - self.weight) * hard + self.weight * soft
 
@@ -77,7 +78,7 @@ class Distill(Callback):
 
     def rehearsed(self, trainer) -> Tensor:
         """The mean loss on images drawn from all of the data."""
-        seed = mixed(trainer.seed, self.draws)
+        seed = derive_seed(trainer.seed, self.draws)
         generator, noise = torch.Generator().manual_seed(seed), torch.Generator(trainer.device).manual_seed(seed)
         self.draws += 1
         sizes = torch.tensor([len(one.train) for one in self.data])

@@ -9,7 +9,8 @@ from torch.func import functional_call, jacrev, vmap
 from growlib.callbacks._written import written
 from growlib.continual._calls import learning, moved, on, some
 from growlib.layers import evaluating
-from growlib.trainer import Callback, mixed
+from growlib.trainer import Callback
+from growlib.trainer.loop import derive_seed
 
 AT_ONCE = 2**24  # numbers that the gradients of single examples may take up: 64 MB
 
@@ -56,7 +57,7 @@ class EWC(Callback):
 
     @torch.no_grad()
     def after_task(self, trainer):
-        found = fisher(trainer.model, trainer.data, self.examples, mixed(trainer.seed, self.tasks))
+        found = fisher(trainer.model, trainer.data, self.examples, derive_seed(trainer.seed, self.tasks))
         apart = moved(trainer.model, self.anchors, "EWC")
         for name, parameter in learning(trainer.model).items():
             if name in apart:

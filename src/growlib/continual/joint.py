@@ -4,7 +4,8 @@ import torch
 
 from growlib.callbacks._written import written
 from growlib.continual._calls import logits_of
-from growlib.trainer import Callback, mixed
+from growlib.trainer import Callback
+from growlib.trainer.loop import derive_seed
 
 
 class Joint(Callback):
@@ -36,7 +37,7 @@ class Joint(Callback):
 
     def drawn(self, trainer, data):
         """As many training examples of a data set as the batch has."""
-        seed = mixed(trainer.seed, self.draws)
+        seed = derive_seed(trainer.seed, self.draws)
         self.draws += 1
         order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(seed))
         index = order[: len(trainer.inputs)].to(trainer.device)

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from growlib.callbacks._written import written
 from growlib.continual._calls import on
+from growlib.growth.surgery import restart
 from growlib.layers import evaluating
-from growlib.surgery import restart
 from growlib.trainer import Callback
 
 
