@@ -112,8 +112,7 @@ from growlib.signals import (
 from growlib.sparsity import CsrLinear, budget_report, cut_off, degrees, erk, ranked, rewire, sparsify, uniform
 from growlib.sparsity.budget import as_masked
 from growlib.studies import Fork, Rerun, Ticket, fork, lottery, masks_of, search_growth, shuffled, twin, wire
-from growlib.trainer import Callback, History, Trainer
-from growlib.trainer.loop import derive_seed
+from growlib.trainer import Callback, History, Trainer, derive_seed
 from growlib.when import (
     above,
     below,

@@ -50,7 +50,7 @@ class Orders:
 
     @staticmethod
     def of(epoch, size):
-        from growlib.trainer.loop import derive_seed
+        from growlib.trainer import derive_seed
 
         return torch.randperm(size, generator=torch.Generator().manual_seed(derive_seed(0, epoch)))
 

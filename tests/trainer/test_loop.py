@@ -37,7 +37,7 @@ from growlib import (
     widen,
 )
 from growlib.data import scenes
-from growlib.trainer.loop import derive_seed
+from growlib.trainer import derive_seed
 
 EPOCH = -(-len(load("digits").train) // 128)  # steps
 

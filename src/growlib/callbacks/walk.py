@@ -4,11 +4,9 @@ import math
 
 import torch
 
-from growlib.callbacks._written import written
 from growlib.layers import sparse_layers
 from growlib.sparsity import CsrLinear
-from growlib.trainer import Callback
-from growlib.trainer.loop import derive_seed
+from growlib.trainer import Callback, derive_seed
 
 
 class RandomWalk(Callback):
@@ -43,6 +41,3 @@ class RandomWalk(Callback):
                 walk = torch.empty(layer.mask.shape, dtype=weight.dtype, device=weight.device)
                 walk = walk.normal_(0.0, math.sqrt(2 * rate * self.temperature), generator=noise)
                 weight.add_(walk[layer.mask] if stored else walk * layer.mask)
-
-    def __repr__(self) -> str:
-        return written(self, pull=self.pull, temperature=self.temperature)

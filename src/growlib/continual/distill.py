@@ -3,12 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from growlib.callbacks._written import written
 from growlib.continual._calls import logits_of
 from growlib.continual.lwf import divergence
 from growlib.layers import evaluating
-from growlib.trainer import Callback
-from growlib.trainer.loop import derive_seed
+from growlib.trainer import Callback, derive_seed
 
 
 class Distill(Callback):
@@ -29,6 +27,8 @@ class Distill(Callback):
 
     Source: Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network" (2015), section 2.
     """
+
+    remembers = ("draws",)
 
     def __init__(self, teacher: nn.Module, *data, weight: float = 0.5, temperature: float = 2.0):
         if not 0 <= weight <= 1 or not 0 < temperature < float("inf"):
@@ -93,10 +93,3 @@ class Distill(Callback):
                 soft = self.distance(trainer.model, inputs, one.name, logits)
                 loss = loss + self.mixed(trainer.loss(logits, labels), soft) * len(own) / len(drawn)
         return loss
-
-    def state_dict(self) -> dict:
-        return {"draws": self.draws}
-
-    def __repr__(self) -> str:
-        data = (one.name for one in self.data)
-        return written(self, type(self.teacher), *data, weight=self.weight, temperature=self.temperature)

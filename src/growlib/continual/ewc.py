@@ -6,11 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, jacrev, vmap
 
-from growlib.callbacks._written import written
 from growlib.continual._calls import learning, moved, on, some
 from growlib.layers import evaluating
-from growlib.trainer import Callback
-from growlib.trainer.loop import derive_seed
+from growlib.trainer import Callback, derive_seed
 
 AT_ONCE = 2**24  # numbers that the gradients of single examples may take up: 64 MB
 
@@ -29,6 +27,8 @@ class EWC(Callback):
 
     Source: Kirkpatrick et al., "Overcoming catastrophic forgetting in neural networks" (2017), equation 3.
     """
+
+    remembers = ("importance", "anchors", "offset", "tasks")
 
     def __init__(self, strength: float, examples: int | None = None):
         if not 0 <= strength < math.inf:
@@ -70,12 +70,6 @@ class EWC(Callback):
             else:
                 self.importance[name], self.anchors[name] = found[name], parameter.detach().clone()
         self.tasks += 1
-
-    def state_dict(self) -> dict:
-        return {name: getattr(self, name) for name in ("importance", "anchors", "offset", "tasks")}
-
-    def __repr__(self) -> str:
-        return written(self, self.strength, examples=self.examples)
 
 
 @torch.no_grad()

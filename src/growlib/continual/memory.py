@@ -5,11 +5,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from growlib.callbacks._written import written
 from growlib.continual._calls import logits_of
 from growlib.data import Dataset, Split
-from growlib.trainer import Callback
-from growlib.trainer.loop import derive_seed
+from growlib.trainer import Callback, derive_seed
 
 PLAIN = ("classes", "mean", "std", "provenance", "shift", "flip", "cutout")  # of a Dataset, beside its examples
 
@@ -76,9 +74,6 @@ class Memory(Callback):
             split = Split(saved["images"], saved["labels"])
             settings = {key: saved[key] for key in PLAIN}
             self.kept[name] = Dataset(name, train=split, val=split, test=split, **settings)
-
-    def __repr__(self) -> str:
-        return written(self, self.memory)
 
 
 def balanced(labels: Tensor, generator: torch.Generator) -> Tensor:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from growlib.callbacks._written import written
 from growlib.data import SPLITS
 from growlib.trainer import Callback
 
@@ -40,9 +39,6 @@ class Accuracies(Callback):
             if known is None or data.name in known
         }
         trainer.history.log(trainer.step, learned=trainer.data.name, **found)
-
-    def __repr__(self) -> str:
-        return written(self, *(data.name for data in self.data), split=self.split)
 
 
 def accuracy_matrix(history, split: str = "test") -> pd.DataFrame:

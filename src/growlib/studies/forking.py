@@ -53,7 +53,7 @@ def twin(trainer: Trainer, callbacks=()) -> Trainer:
     kept = {"loss": trainer.loss, "budget": trainer.budget, "device": trainer.device}
     other = Trainer(model, optimizer, callbacks, **settings, **kept)
     state["callbacks"] = [{"repr": repr(callback), "state": callback.state_dict()} for callback in callbacks]
-    state["counters"]["_event"] = None  # what callbacks of the original are in the middle of
+    state["progress"]["event"] = []  # what callbacks of the original are in the middle of
     checkpoint.restore(other, state)
     if trainer.step:
         other.data, other.inputs, other.labels = trainer.data, trainer.inputs, trainer.labels
@@ -99,7 +99,7 @@ def fork(trainer: Trainer, data, by: int | Callable, epochs: int, init=zero_out)
 def _goes_on(trainer: Trainer, data, epochs: int) -> tuple[list[int], list[float]]:
     """The steps at which the validation loss was measured, and the losses."""
     start, begun = trainer.step, trainer.evaluate(data)["loss"]
-    done = trainer.counters()["_progress"]["epoch"]  # in a fit that has not ended
+    done = trainer.progress.task_epoch  # in a fit that has not ended
     trainer.fit(data, epochs=done + epochs)
     column = trainer.history.column
     return [start, *column("step", since=start)], [begun, *column("val_loss", since=start)]

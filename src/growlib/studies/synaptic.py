@@ -15,7 +15,7 @@ from torch.nn.functional import adaptive_avg_pool2d, cross_entropy, dropout, int
 
 from growlib import costs, parallel
 from growlib.layers import evaluating
-from growlib.trainer.loop import derive_seed
+from growlib.trainer import derive_seed
 
 SIDE, BATCH, RATE, DROPPED = 32, 64, 1e-3, 0.2  # the published recipe: pixels, examples, Adam's rate, dropout
 RECIPE = ((0, 3), (1, 10), (2, 10), (3, 10))  # visits in the README's order: the position of a data set, and epochs

@@ -15,7 +15,7 @@ from growlib.models import KNOWN
 from growlib.sparsity.csr import match_csr
 from growlib.sparsity.masked import describe_sparse, match_sparse
 
-FORMAT = 1
+FORMAT = 2
 
 
 def write(path, state: dict):
@@ -48,8 +48,14 @@ def read(path) -> dict:
             f"{path} is not a whole checkpoint ({path.stat().st_size:,} bytes; it may have been cut short): {error}. "
             "Use an older one: Checkpoint keeps last.pt and best.pt"
         ) from error
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
+    found = state.get("format") if isinstance(state, dict) else None
+    if found is None:
         raise ValueError(f"{path} is not a checkpoint of growlib (format {FORMAT})")
+    if found != FORMAT:
+        raise ValueError(
+            f"{path} is a checkpoint of format {found}, and this growlib reads format {FORMAT}: load it with the "
+            "growlib that wrote it, or train again"
+        )
     return state
 
 
@@ -107,6 +113,7 @@ def state_of(trainer) -> dict:
             f"the optimizer holds {strangers} tensors that the model does not have (of the model's, it lacks: {lost}). "
             "Where the model was changed, pass optimizer= to widen and prune; else build the optimizer anew"
         )
+    trainer.guard.read()
     loss, budget = trainer.loss, trainer.budget
     return {
         "model": describe(trainer.model),
@@ -126,7 +133,8 @@ def state_of(trainer) -> dict:
             "budget": None if budget is None else vars(budget),
             "seed": trainer.seed,
         },
-        "counters": trainer.counters(),
+        "progress": trainer.progress.state_dict(),
+        "normalization": trainer.normalization,
         "random": torch.get_rng_state(),
         "random_cuda": torch.cuda.get_rng_state_all() if trainer.device.type == "cuda" else [],
     }
@@ -145,12 +153,26 @@ def restore(trainer, state: dict):
     for callback, saved in zip(trainer.callbacks, state["callbacks"], strict=True):
         callback.load_state_dict(saved["state"])
     trainer.history.load_state_dict(state["history"])
-    for name, value in state["counters"].items():
-        setattr(trainer, name, value)
+    trainer.progress.load_state_dict(state["progress"])
+    trainer.normalization = state["normalization"]
+    trainer.forget_model()
     trainer.batch_size, trainer.accumulate = state["settings"]["batch_size"], state["settings"]["accumulate"]
     torch.set_rng_state(state["random"])
     if trainer.device.type == "cuda" and state["random_cuda"]:
         torch.cuda.set_rng_state_all(state["random_cuda"])
+
+
+def load_trainer(kind, path, model, callbacks, *, loss, device):
+    """The trainer of a file, see `Trainer.load`."""
+    state = read(path)
+    settings = dict(state["settings"])
+    name, budget = settings.pop("loss"), known_budget(settings.pop("budget"))
+    model = build(state["model"]) if model is None else model
+    load_weights(model, state["model"], state["weights"])  # takes on the widths
+    optimizer = new_optimizer(model, state["optimizer"])
+    trainer = kind(model, optimizer, callbacks, loss=loss or known_loss(name), budget=budget, device=device, **settings)
+    restore(trainer, state)
+    return trainer
 
 
 def fill_groups(optimizer: torch.optim.Optimizer, model: nn.Module, saved: dict):

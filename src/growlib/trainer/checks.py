@@ -1,5 +1,7 @@
 """What a trainer asks before it begins: does the model take these data?"""
 
+from numbers import Integral, Real
+
 import torch
 from torch import nn
 
@@ -34,6 +36,17 @@ def refuse_unfit(model: nn.Module, data: tuple, epochs: list[int], done: int = 0
                     f"labels of {task.name} ({split}) reach from {labels.min()} to {labels.max()}, and the model "
                     f"has {classes} outputs: they must be 0 to {classes - 1}"
                 )
+
+
+def refuse_settings(batch_size: int, accumulate: int, clip: float | None, seed: int):
+    """Raises a ValueError for settings with which no Trainer can learn."""
+    for name, number in {"batch_size": batch_size, "accumulate": accumulate}.items():
+        if isinstance(number, bool) or not isinstance(number, Integral) or number < 1:
+            raise ValueError(f"{name} must be a whole number of at least 1, and is {number!r}")
+    if clip is not None and not (isinstance(clip, Real) and clip > 0):
+        raise ValueError(f"clip={clip!r} must be above 0, the largest norm of all gradients together, or None")
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or seed < 0:
+        raise ValueError(f"seed={seed!r} must be a whole number from 0 on: runs are repeatable by it")
 
 
 @torch.no_grad()
