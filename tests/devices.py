@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.optim import AdamW
 
-from growlib import MLP, Trainer, load
+from growlib import MLP, Callback, Trainer, load
 
 PRETENDED = "GROWLIB_PRETEND_DEVICE" in os.environ  # set in the process that test_on_a_device.py starts
 if PRETENDED:
@@ -20,6 +20,17 @@ elif not torch.cuda.is_available():
     pytest.skip("there is no GPU; test_on_a_device.py runs these on a pretended one", allow_module_level=True)
 
 DEVICE = "pretend" if PRETENDED else "cuda"
+
+
+class SaveAt(Callback):
+    """Writes a checkpoint after one step."""
+
+    def __init__(self, path, step):
+        self.path, self.step = path, step
+
+    def after_step(self, trainer):
+        if trainer.step == self.step:
+            trainer.save(self.path)
 
 
 def few(data, size: int = 96):
@@ -37,7 +48,9 @@ def trained(*callbacks, model=None, device=DEVICE, optimizer=AdamW, epochs=2, da
     """A trainer that has trained a small network on a few digits."""
     torch.manual_seed(0)
     model = MLP(64, [16, 12], 10) if model is None else model
-    trainer = Trainer(model, optimizer(model.parameters(), lr=0.01), callbacks, batch_size=32, device=device, **settings)
+    trainer = Trainer(
+        model, optimizer(model.parameters(), lr=0.01), callbacks, batch_size=32, device=device, **settings
+    )
     trainer.fit(*(data or [digits()]), epochs=epochs)
     return trainer
 

@@ -81,7 +81,9 @@ def test_scores_say_what_they_say_on_the_cpu(name, score):
     agree(said)
 
 
-LAYERS = {type(layer) for make in MODELS.values() for layer in make().modules() if isinstance(layer, (nn.Linear, nn.Conv2d))}
+LAYERS = {
+    type(layer) for make in MODELS.values() for layer in make().modules() if isinstance(layer, (nn.Linear, nn.Conv2d))
+}
 
 
 def test_attention_is_scored_there():
@@ -125,7 +127,7 @@ def test_connections_are_chosen_there(allocation):
     masks = masks_of(model)
     assert connections(model) == round(0.5 * sum(mask.numel() for mask in masks.values()))
     assert all(degrees(layer)[0].sum() == layer.mask.sum() for layer in sparse_layers(model).values())
-    assert budget_report(model)["connections"].sum() == connections(model) and cut_off(model).keys()
+    assert connections(model) in budget_report(model)["connections"].tolist() and cut_off(model).keys()
     assert masks_of(wire(model, shuffled(masks), optimizer)).keys() == masks.keys() and all_there(model, optimizer)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from devices import DEVICE, all_there, few, to_cpu, trained
+from devices import DEVICE, SaveAt, all_there, few, to_cpu, trained
 from torch import nn
 
 from growlib import (
@@ -11,7 +11,6 @@ from growlib import (
     GEM,
     SI,
     Accuracies,
-    Callback,
     Certify,
     Joint,
     LwF,
@@ -53,17 +52,6 @@ class Heads(nn.Module):
 
     def forward(self, inputs, task):
         return self.heads[task](self.hidden1(inputs.flatten(1)).relu())
-
-
-class SaveAt(Callback):
-    """Writes a checkpoint after one step."""
-
-    def __init__(self, path, step):
-        self.path, self.step = path, step
-
-    def after_step(self, trainer):
-        if trainer.step == self.step:
-            trainer.save(self.path)
 
 
 METHODS = {

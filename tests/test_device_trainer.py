@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from devices import DEVICE, agree, all_there, digits, to_cpu, trained
+from devices import DEVICE, SaveAt, agree, all_there, digits, to_cpu, trained
 from torch import nn
 
 from growlib import (
@@ -23,17 +23,6 @@ from growlib import (
 
 pytestmark = pytest.mark.gpu
 ROUGHLY = {"rtol": 0.05, "atol": 0.05}  # on a device autocast computes in bfloat16
-
-
-class SaveAt(Callback):
-    """Writes a checkpoint after one step."""
-
-    def __init__(self, path, step):
-        self.path, self.step = path, step
-
-    def after_step(self, trainer):
-        if trainer.step == self.step:
-            trainer.save(self.path)
 
 
 class Spoil(Callback):
