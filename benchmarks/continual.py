@@ -27,8 +27,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from growlib import load, results
 from growlib.continual import accuracy_matrix, average_accuracy, forgetting
-from growlib.data import Split
-from growlib.streams import split_by_class
+from growlib.data import Split, split_by_class
 
 STREAMS = {  # pnn: units of each of two layers in every column; gem: images kept of every task
     "split-mnist": {

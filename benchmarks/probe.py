@@ -11,7 +11,8 @@ from statistics import median
 import torch
 
 from growlib import MLP, Diagnostics, Trainer, load, results
-from growlib.callbacks.diagnostics import EVERYTHING, USUAL
+from growlib.callbacks import EVERYTHING
+from growlib.callbacks.diagnostics import USUAL
 
 PERIOD = 100  # the default of Diagnostics, in steps
 

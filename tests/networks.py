@@ -2,8 +2,9 @@
 
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, relu
 
+from growlib.growth import growable
 from growlib.models import MLP, ConvNet, ResNet
 
 
@@ -61,3 +62,41 @@ def marked(shape, dim):
 def lies_as_told(tensor, layout):
     (_, spread), units = layout.parts[0], tensor.movedim(layout.dim, 0)
     return all((units[unit * spread : (unit + 1) * spread] == unit).all() for unit in range(len(units) // spread))
+
+
+OPTIMIZERS = {
+    "SGD": lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9, nesterov=True, weight_decay=1e-3),
+    "SGD without momentum": lambda p: torch.optim.SGD(p, lr=0.05),
+    "Adam": lambda p: torch.optim.Adam(p, lr=1e-2, amsgrad=True),
+    "Adam, one by one": lambda p: torch.optim.Adam(p, lr=1e-2, foreach=False),
+    "Adam, fused": lambda p: torch.optim.Adam(p, lr=1e-2, fused=True),
+    "AdamW": lambda p: torch.optim.AdamW(p, lr=1e-2),
+    "Adamax": lambda p: torch.optim.Adamax(p, lr=1e-2),
+    "NAdam": lambda p: torch.optim.NAdam(p, lr=1e-2),
+    "RAdam": lambda p: torch.optim.RAdam(p, lr=1e-2),
+    "Adagrad": lambda p: torch.optim.Adagrad(p, lr=1e-2, initial_accumulator_value=0.1),
+    "Adadelta": lambda p: torch.optim.Adadelta(p, lr=0.5),
+    "ASGD": lambda p: torch.optim.ASGD(p, lr=0.05, t0=0),
+    "RMSprop": lambda p: torch.optim.RMSprop(p, lr=1e-3, momentum=0.9, centered=True),
+    "Rprop": lambda p: torch.optim.Rprop(p, lr=1e-3),
+    "Adafactor": lambda p: torch.optim.Adafactor(p, lr=1e-2),
+    "Muon": lambda p: torch.optim.Muon([q for q in p if q.ndim == 2], lr=1e-2),
+}
+
+
+class Net(nn.Module):
+    """Convolutions and linear layers whose activation stands in `forward` only."""
+
+    def __init__(self, activation=relu):
+        super().__init__()
+        self.input_shape, self.activation = (2, 6, 6), activation
+        self.conv, self.norm = nn.Conv2d(2, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4)
+        self.one, self.two, self.out = nn.Linear(4 * 36, 7), nn.Linear(7, 5), nn.Linear(5, 4)
+
+    def forward(self, images):
+        units = self.activation(self.norm(self.conv(images))).flatten(1)
+        return self.out(self.activation(self.two(self.activation(self.one(units)))))
+
+
+def net(activation=relu, dtype=torch.float32):
+    return growable(shaken(Net(activation)), torch.randn(2, 2, 6, 6)).to(dtype)

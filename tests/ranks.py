@@ -33,7 +33,7 @@ from growlib import (
     widen,
 )
 from growlib.data import Split
-from growlib.growth import hidden_of
+from growlib.layers import hidden_of
 from growlib.parallel import agreed, equalize, fingerprint, portion, rank, together, total, wrap
 
 

@@ -12,8 +12,8 @@ from growlib.growth import check_growth, widen
 from growlib.inits import gradmax, north, orthogonal, random, split, variance_transfer, zero_out
 from growlib.layers import GrowConv2d, Hidden
 from growlib.models import MLP
-from growlib.patches import growth_matrix
-from growlib.probe import Probe
+from growlib.signals import Probe
+from growlib.signals._patches import growth_matrix
 
 
 class Stream(nn.Module):

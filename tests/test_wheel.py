@@ -15,7 +15,7 @@ CHOSEN = sorted({"00_start_here", *{name[0]: name for name in NOTEBOOKS}.values(
 READS = """
 import growlib
 from growlib import load, results
-from growlib.store import embedded
+from growlib.data.store import embedded
 print(growlib.__file__)
 print(len(load("digits").train), len(load("fashion_mini").train))
 chapters = results.chapters()

@@ -2,7 +2,7 @@
 
 import importlib
 
-from growlib import costs, parallel
+from growlib import callbacks, continual, costs, data, inits, models, parallel, results, scores, signals, when
 from growlib.callbacks import (
     Checkpoint,
     Deepen,
@@ -17,6 +17,7 @@ from growlib.callbacks import (
     Rewire,
     StepByAge,
     Widen,
+    births_of,
     by_shortfall,
     cosine_decay,
     each,
@@ -44,21 +45,36 @@ from growlib.continual import (
     parameter_life,
     retention_certificate,
     retention_snapshot,
-    search_growth,
     task_costs,
 )
 from growlib.costs import Budget
-from growlib.data import Dataset, load
-from growlib.depth import deepen, identity, residual, untrained
-from growlib.discovery import growable
-from growlib.fork import Fork, fork, twin
-from growlib.growth import Change, check_growth, hidden_of, lost_tensors, prune, widen
+from growlib.data import Dataset, Split, load, permuted, relabelled, split_by_class
+from growlib.growth import (
+    Change,
+    check_growth,
+    deepen,
+    growable,
+    identity,
+    lost_tensors,
+    prune,
+    residual,
+    untrained,
+    widen,
+)
 from growlib.inits import gradmax, north, orthogonal, random, split, variance_transfer, zero_out
-from growlib.layers import GrowBatchNorm2d, GrowConv2d, GrowLinear, Hidden
-from growlib.masked import connections, sparse_layers
-from growlib.models import MLP, ConvNet, ResNet, TaskModel, TaskNet
-from growlib.probe import Probe
-from growlib.profiles import by_profile
+from growlib.layers import (
+    Attention,
+    GrowBatchNorm2d,
+    GrowConv2d,
+    GrowLinear,
+    Hidden,
+    connections,
+    evaluating,
+    hidden_of,
+    sparse_layers,
+)
+from growlib.models import MLP, ConvNet, ResNet, TaskBatchNorm2d, TaskConv2d, TaskLinear, TaskModel, TaskNet
+from growlib.results import by_profile
 from growlib.scores import (
     at_random,
     attention,
@@ -71,6 +87,7 @@ from growlib.scores import (
     topological,
 )
 from growlib.signals import (
+    Probe,
     activation,
     activation_mean,
     activation_variance,
@@ -92,11 +109,10 @@ from growlib.signals import (
     weight_effective_rank,
     weight_stable_rank,
 )
-from growlib.sparsity import erk, ranked, rewire, sparsify, uniform
-from growlib.streams import permuted, relabelled, split_by_class
-from growlib.tagged import TaskBatchNorm2d, TaskConv2d, TaskLinear
-from growlib.tickets import Ticket, lottery, masks_of, shuffled, wire
-from growlib.trainer import Callback, History, Trainer
+from growlib.sparsity import CsrLinear, budget_report, cut_off, degrees, erk, ranked, rewire, sparsify, uniform
+from growlib.sparsity.budget import as_masked
+from growlib.studies import Fork, Rerun, Ticket, fork, lottery, masks_of, search_growth, shuffled, twin, wire
+from growlib.trainer import Callback, History, Trainer, derive_seed
 from growlib.when import (
     above,
     below,
@@ -111,12 +127,53 @@ from growlib.when import (
     within_budget,
     worthwhile,
 )
-from growlib.wiring import budget_report, cut_off, degrees
 
-__version__ = "0.1.0"
+__version__ = "0.1.0"  # the one place that says it: the package's metadata is read from here
+
+__all__ = [
+    # the menus
+    *("callbacks", "continual", "costs", "data", "inits", "models", "parallel", "plots", "results"),
+    *("scores", "signals", "when"),
+    # train
+    *("Trainer", "History", "Callback", "Checkpoint", "EarlyStopping", "Evaluate", "LRSchedule", "ProgressBar"),
+    *("ResourceMonitor", "Budget", "warmup_decay", "evaluating", "derive_seed"),
+    # data and models
+    *("Dataset", "Split", "load", "permuted", "relabelled", "split_by_class"),
+    *("MLP", "ConvNet", "ResNet", "TaskNet", "TaskModel", "Attention", "GrowLinear", "GrowConv2d", "GrowBatchNorm2d"),
+    *("TaskLinear", "TaskConv2d", "TaskBatchNorm2d"),
+    # grow
+    *("growable", "hidden_of", "Hidden", "widen", "deepen", "prune", "Change", "check_growth", "lost_tensors"),
+    *("Widen", "Deepen", "Prune", "StepByAge", "births_of", "each", "loudest", "quietest", "by_shortfall"),
+    *("zero_out", "random", "orthogonal", "split", "gradmax", "north", "variance_transfer"),
+    *("identity", "residual", "untrained"),
+    # rewire
+    *("sparsify", "rewire", "uniform", "erk", "ranked", "connections", "sparse_layers", "as_masked", "CsrLinear"),
+    *("budget_report", "degrees", "cut_off", "Rewire", "RandomWalk", "cosine_decay"),
+    *("smallest_magnitude", "sign_flip", "at_random", "largest_gradient", "gradient_importance", "hebbian", "stdp"),
+    *("attention", "topological"),
+    # remember
+    *("NeuronGenesis", "EWC", "SI", "GEM", "AGEM", "Replay", "LwF", "PackNet", "Joint", "Accuracies", "Certify"),
+    *("accuracy_matrix", "average_accuracy", "forgetting", "backward_transfer", "forward_transfer"),
+    *("parameter_life", "task_costs", "retention_snapshot", "retention_certificate"),
+    # listen
+    *("Probe", "Diagnostics", "gradient_norm", "relative_gradient", "update_ratio", "activation", "activation_mean"),
+    *("activation_variance", "saturation", "dead", "dormancy", "effective_rank", "stable_rank", "taylor", "magnitude"),
+    *("weight_effective_rank", "weight_stable_rank", "orthogonality_gap", "mutual_information", "input_information"),
+    *("gradmax_gain", "natural_gain"),
+    # when
+    *("every", "above", "below", "plateau", "drop_of", "quantile", "rested", "worthwhile", "narrower_than"),
+    *("shallower_than", "within_budget", "new_task"),
+    # runs of runs, and their records
+    *("fork", "twin", "Fork", "lottery", "Ticket", "masks_of", "shuffled", "wire", "search_growth", "Rerun"),
+    "by_profile",
+]
 
 
 def __getattr__(name: str):
     if name == "plots":  # costs as much time to import as all the rest: processes that only train do without
         return importlib.import_module("growlib.plots")
     raise AttributeError(f"module 'growlib' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

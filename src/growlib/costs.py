@@ -7,9 +7,7 @@ from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
-from growlib.compiled import uncompiled
-from growlib.layers import evaluating
-from growlib.masked import sparse_layers
+from growlib.layers import evaluating, sparse_layers, uncompiled
 
 
 def parameters(model: nn.Module) -> int:

@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from growlib.layers import Hidden
-from growlib.patches import growth_matrix, patches
-from growlib.probe import Probe
+from growlib.signals import Probe
+from growlib.signals._patches import growth_matrix, patches
 
 
 def zero_out(hidden: Hidden, by: int, probe=None):

@@ -84,6 +84,42 @@ def unsynced(wrapper: nn.Module, wanted: bool):
     return wrapper.no_sync() if wanted and world() > 1 else nullcontext()
 
 
+class Replica:
+    """A model as this rank's steps call it: in the wrapper that fits it, with what all ranks must agree on.
+
+    Args:
+        model: Perhaps compiled. All ranks get the weights of rank 0.
+    """
+
+    def __init__(self, model: nn.Module):
+        self.model, self.wrapper, self.asked = model, None, False
+        equalize(model)
+
+    def __call__(self, *inputs):
+        return self.wrapper(*inputs)
+
+    def gradients(self, synced: bool):
+        """A context for one of several forward and backward passes: only after the last do gradients meet."""
+        self.wrapper = wrap(self.model, self.wrapper)
+        return unsynced(self.wrapper, not synced)
+
+    def totals(self, loss: Tensor, correct: Tensor, pressed, looks: bool) -> tuple[Tensor, Tensor]:
+        """The loss and the number of right answers of all ranks; on the way, whether Ctrl-C was pressed on any.
+
+        Args:
+            loss: The mean of this rank's examples, weighted as `Batch.parts` says.
+            correct: Right answers on this rank.
+            pressed: True if Ctrl-C was pressed on this rank.
+            looks: Whether to read, in this step, if it was on any: reading waits for the device.
+        """
+        if world() == 1:
+            return loss, correct
+        asked = torch.tensor(float(bool(pressed)), device=loss.device)
+        loss, correct, asked = total(torch.stack([loss.float() / world(), correct.float(), asked]))
+        self.asked = looks and bool(asked)
+        return loss, correct
+
+
 def _same(ones: list, others: list) -> bool:
     return len(ones) == len(others) and all(one is other for one, other in zip(ones, others, strict=True))
 

@@ -1,12 +1,13 @@
 """Callbacks: what happens beside the loop, each one small class."""
 
-from growlib.callbacks.age import StepByAge
+from growlib.callbacks.age import StepByAge, births_of
 from growlib.callbacks.depth import Deepen, last
-from growlib.callbacks.diagnostics import Diagnostics
-from growlib.callbacks.machine import ProgressBar, ResourceMonitor, resident_bytes
+from growlib.callbacks.diagnostics import EVERYTHING, Diagnostics
+from growlib.callbacks.machine import ResourceMonitor, resident_bytes
 from growlib.callbacks.rewiring import Rewire, cosine_decay
 from growlib.callbacks.schedule import LRSchedule, warmup_decay
 from growlib.callbacks.structure import Prune, Widen
 from growlib.callbacks.walk import RandomWalk
 from growlib.callbacks.watch import Checkpoint, EarlyStopping, Evaluate
 from growlib.callbacks.where import by_shortfall, each, loudest, quietest
+from growlib.trainer.bar import ProgressBar

@@ -3,9 +3,7 @@
 import torch
 from torch import Tensor
 
-from growlib.callbacks._written import written
-from growlib.growth import hidden_of
-from growlib.layers import Hidden, inputs_of
+from growlib.layers import Hidden, hidden_of, inputs_of
 from growlib.trainer import Callback
 
 BEFORE_ALL = -(2**40)  # the birth of units that no change of the run made
@@ -62,9 +60,6 @@ class StepByAge(Callback):
                 raise RuntimeError("StepByAge must stand before the callbacks that change the structure: move it up")
             parameter.copy_(old.lerp(parameter, factor))  # exactly the parameter where the factor is 1
         self.before = []
-
-    def __repr__(self) -> str:
-        return written(self, self.boost, self.steps)
 
 
 def births_of(changes: list[dict]) -> dict[str, list[int]]:

@@ -1,9 +1,8 @@
 """Deepen: new layers, as when x where x how."""
 
-from growlib.callbacks._written import written
 from growlib.callbacks.structure import inspect
-from growlib.depth import deepen
-from growlib.growth import hidden_of
+from growlib.growth import deepen
+from growlib.layers import hidden_of
 from growlib.trainer import Callback
 from growlib.when import Trigger
 
@@ -37,6 +36,3 @@ class Deepen(Callback):
         trainer.proposal = None
 
     after_epoch = after_step
-
-    def __repr__(self) -> str:
-        return written(self, self.when, after=self.after, init=self.init)

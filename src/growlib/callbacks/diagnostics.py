@@ -3,8 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from growlib import signals
-from growlib.callbacks._written import written
-from growlib.growth import hidden_of
+from growlib.layers import hidden_of
 from growlib.trainer import Callback
 from growlib.when import Trigger, every, reading
 
@@ -74,6 +73,3 @@ class Diagnostics(Callback):
             reading(trainer, signal, hidden)
         except ValueError as reason:
             self.refused[hidden.name, signal] = str(reason)
-
-    def __repr__(self) -> str:
-        return written(self, [signal.__name__ for signal in self.signals], self.when)

@@ -1,16 +1,12 @@
 """ResourceMonitor and ProgressBar: callbacks that look at the machine and at the clock."""
 
 import gc
-import os
-import sys
 from pathlib import Path
 
 import psutil
 import torch
-from tqdm import tqdm
 
 from growlib import parallel
-from growlib.callbacks._written import written
 from growlib.trainer import Callback
 
 
@@ -28,6 +24,9 @@ class ResourceMonitor(Callback):
     """
 
     smallest_batch = 8
+
+    remembers = ("wait", "most")
+    may_differ = ("checkpoint",)  # it may move
 
     def __init__(self, ceiling: float | None = None, checkpoint="stopped.pt", patience: int = 20):
         if ceiling is not None and not 0 < ceiling <= 1:
@@ -57,7 +56,7 @@ class ResourceMonitor(Callback):
             self.wait = trainer.step + self.patience
             gc.collect()
         else:
-            trainer.stop(f"memory {share:.1%} of the system's is over the ceiling of {self.ceiling:.1%}")
+            trainer.stop_run(f"memory {share:.1%} of the system's is over the ceiling of {self.ceiling:.1%}")
             trainer.save(self.checkpoint)
 
     def after_epoch(self, trainer):
@@ -67,56 +66,7 @@ class ResourceMonitor(Callback):
             readings["gpu_memory_mb"] = most / 2**20
         trainer.history.log(trainer.step, **readings)
 
-    def state_dict(self) -> dict:
-        return {"wait": self.wait, "most": self.most}
-
-    def __repr__(self) -> str:
-        return written(self, ceiling=self.ceiling, patience=self.patience)
-
 
 def resident_bytes() -> int:
     """The memory that this process holds (resident set size)."""
     return psutil.Process().memory_info().rss
-
-
-class ProgressBar(Callback):
-    """A bar that leaves one line behind; quiet where the environment variable CI is set."""
-
-    bar = None
-
-    def before_fit(self, trainer):
-        if not os.environ.get("CI") and parallel.rank() == 0:
-            file = _Line() if _in_a_notebook() else sys.stderr
-            layout = "{percentage:3.0f}% {bar:20} {n_fmt}/{total_fmt} epochs, {elapsed}{postfix}"
-            self.bar = tqdm(total=trainer.epochs, file=file, bar_format=layout)
-
-    def after_epoch(self, trainer):
-        if self.bar:
-            self.bar.set_postfix(val_accuracy=f"{trainer.history.records[-1]['val_accuracy']:.4f}", refresh=False)
-            self.bar.update()
-
-    def after_fit(self, trainer):
-        if self.bar:
-            self.bar.close()
-            self.bar = None
-
-
-def _in_a_notebook() -> bool:
-    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    return hasattr(shell, "kernel")
-
-
-class _Line:
-    """A file for tqdm in a notebook, whose one line is replaced: a static page shows the last state only."""
-
-    def __init__(self):
-        from IPython.display import display
-
-        self.handle = display({"text/plain": ""}, raw=True, display_id=True)
-
-    def write(self, text: str):
-        if text.strip():
-            self.handle.update({"text/plain": text.strip()}, raw=True)
-
-    def flush(self):
-        pass

@@ -6,12 +6,11 @@ from contextlib import suppress
 
 import torch
 
-from growlib.callbacks._written import written
-from growlib.masked import sparse_layers
-from growlib.sparsity import move, moves, pools
+from growlib.layers import sparse_layers
+from growlib.sparsity import cut_off, degrees
+from growlib.sparsity.budget import move, moves, pools
 from growlib.trainer import Callback
 from growlib.when import Trigger
-from growlib.wiring import cut_off, degrees
 
 NEVER = -1  # the birth of a connection that has never been there
 
@@ -54,6 +53,7 @@ class Rewire(Callback):
     """
 
     structural = True
+    remembers = ("births", "moved")
 
     def __init__(
         self,
@@ -106,12 +106,6 @@ class Rewire(Callback):
         for name, (gone, come) in changes.items():
             self.births[name].view(-1)[come.cpu()] = trainer.step
             self.moved[name] = self.moved.get(name, 0) + len(gone)
-
-    def state_dict(self) -> dict:
-        return {"births": self.births, "moved": self.moved}
-
-    def __repr__(self) -> str:
-        return written(self, self.drop, self.regrow, self.when, fraction=self.fraction, scope=self.scope)
 
 
 def _ends(degree: torch.Tensor) -> list[int]:

@@ -4,7 +4,6 @@ from inspect import signature
 
 from torch.optim.lr_scheduler import LambdaLR
 
-from growlib.callbacks._written import written
 from growlib.trainer import Callback
 
 
@@ -85,6 +84,3 @@ class LRSchedule(Callback):
             self.scheduler = None
         elif self.scheduler is not None:
             self.scheduler.load_state_dict(self.saved)
-
-    def __repr__(self) -> str:
-        return written(self, self.kind, per=self.per, **self.settings)

@@ -2,10 +2,10 @@
 
 import warnings
 
-from growlib.callbacks._written import written
 from growlib.callbacks.where import each
-from growlib.growth import check_growth, hidden_of, prune, widen
+from growlib.growth import check_growth, prune, widen
 from growlib.inits import zero_out
+from growlib.layers import hidden_of
 from growlib.signals import magnitude
 from growlib.trainer import Callback
 from growlib.when import Trigger
@@ -69,9 +69,6 @@ class Widen(Callback):
         change = trainer.change(widen, hidden, by, init=self.init, probe=trainer.probe(), cause=cause)
         inspect(trainer, change, self.init)
 
-    def __repr__(self) -> str:
-        return written(self, self.by, self.when, where=self.where, init=self.init)
-
 
 class Prune(Callback):
     """Removes the units of least worth from hidden layers.
@@ -96,6 +93,3 @@ class Prune(Callback):
                 trainer.change(prune, hidden, worst.tolist(), cause=cause)
 
     after_epoch = after_step
-
-    def __repr__(self) -> str:
-        return written(self, self.by, self.when, score=self.score)

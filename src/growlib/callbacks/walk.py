@@ -4,10 +4,9 @@ import math
 
 import torch
 
-from growlib.callbacks._written import written
-from growlib.csr import CsrLinear
-from growlib.masked import sparse_layers
-from growlib.trainer import Callback, mixed
+from growlib.layers import sparse_layers
+from growlib.sparsity import CsrLinear
+from growlib.trainer import Callback, derive_seed
 
 
 class RandomWalk(Callback):
@@ -32,7 +31,7 @@ class RandomWalk(Callback):
     @torch.no_grad()
     def after_step(self, trainer):
         rates = {id(p): float(group["lr"]) for group in trainer.optimizer.param_groups for p in group["params"]}
-        noise = torch.Generator(trainer.device).manual_seed(mixed(trainer.seed, trainer.step, 0, 0, 1))
+        noise = torch.Generator(trainer.device).manual_seed(derive_seed(trainer.seed, trainer.step, 0, 0, 1))
         for layer in sparse_layers(trainer.model).values():
             stored = isinstance(layer, CsrLinear)
             weight = layer.values if stored else layer.weight
@@ -42,6 +41,3 @@ class RandomWalk(Callback):
                 walk = torch.empty(layer.mask.shape, dtype=weight.dtype, device=weight.device)
                 walk = walk.normal_(0.0, math.sqrt(2 * rate * self.temperature), generator=noise)
                 weight.add_(walk[layer.mask] if stored else walk * layer.mask)
-
-    def __repr__(self) -> str:
-        return written(self, pull=self.pull, temperature=self.temperature)

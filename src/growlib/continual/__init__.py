@@ -3,7 +3,7 @@
 from growlib.continual.accounts import parameter_life, task_costs
 from growlib.continual.distill import Distill
 from growlib.continual.ewc import EWC, fisher
-from growlib.continual.gem import AGEM, GEM
+from growlib.continual.gem import AGEM, GEM, projected
 from growlib.continual.joint import Joint
 from growlib.continual.lwf import LwF
 from growlib.continual.metrics import (
@@ -19,5 +19,4 @@ from growlib.continual.packnet import PackNet
 from growlib.continual.replay import Replay
 from growlib.continual.retention import Certify, retention_certificate, retention_snapshot
 from growlib.continual.routing import Prototypes, accuracy_without_task, entropy, route
-from growlib.continual.search import search_growth
 from growlib.continual.si import SI

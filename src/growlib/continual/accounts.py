@@ -1,6 +1,9 @@
 """What the tasks of a network cost, and which of its parameters are of any use."""
 
-import pandas as pd
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import torch
 from torch.func import functional_call
 from torch.nn.functional import avg_pool2d
@@ -8,6 +11,9 @@ from torch.overrides import TorchFunctionMode
 
 from growlib import costs
 from growlib.layers import evaluating
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class _Averaging(TorchFunctionMode):
@@ -62,6 +68,8 @@ def task_costs(model) -> pd.DataFrame:
     Returns:
         A row for every task: parameters (its own), flops (of all blocks that it needs).
     """
+    import pandas as pd
+
     rows = {}
     for task in model.tasks:
         own = sum(parameter.numel() for parameter in model.task_parameters(task).values())

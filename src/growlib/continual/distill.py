@@ -3,11 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from growlib.callbacks._written import written
 from growlib.continual._calls import logits_of
 from growlib.continual.lwf import divergence
 from growlib.layers import evaluating
-from growlib.trainer import Callback, mixed
+from growlib.trainer import Callback, derive_seed
 
 
 class Distill(Callback):
@@ -28,6 +27,8 @@ class Distill(Callback):
 
     Source: Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network" (2015), section 2.
     """
+
+    remembers = ("draws",)
 
     def __init__(self, teacher: nn.Module, *data, weight: float = 0.5, temperature: float = 2.0):
         if not 0 <= weight <= 1 or not 0 < temperature < float("inf"):
@@ -53,7 +54,7 @@ class Distill(Callback):
         loss = self.mixed(trainer.batch_loss, soft)
         trainer.batch_loss = loss + self.rehearsed(trainer) if self.data else loss
 
-    def mixed(self, hard: Tensor, soft: Tensor) -> Tensor:
+    def derive_seed(self, hard: Tensor, soft: Tensor) -> Tensor:
         """The loss on the labels and that on the teacher's answers, weighted."""
         return (1 - self.weight) * hard + self.weight * soft
 
@@ -77,7 +78,7 @@ class Distill(Callback):
 
     def rehearsed(self, trainer) -> Tensor:
         """The mean loss on images drawn from all of the data."""
-        seed = mixed(trainer.seed, self.draws)
+        seed = derive_seed(trainer.seed, self.draws)
         generator, noise = torch.Generator().manual_seed(seed), torch.Generator(trainer.device).manual_seed(seed)
         self.draws += 1
         sizes = torch.tensor([len(one.train) for one in self.data])
@@ -92,10 +93,3 @@ class Distill(Callback):
                 soft = self.distance(trainer.model, inputs, one.name, logits)
                 loss = loss + self.mixed(trainer.loss(logits, labels), soft) * len(own) / len(drawn)
         return loss
-
-    def state_dict(self) -> dict:
-        return {"draws": self.draws}
-
-    def __repr__(self) -> str:
-        data = (one.name for one in self.data)
-        return written(self, type(self.teacher), *data, weight=self.weight, temperature=self.temperature)

@@ -6,10 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, jacrev, vmap
 
-from growlib.callbacks._written import written
 from growlib.continual._calls import learning, moved, on, some
 from growlib.layers import evaluating
-from growlib.trainer import Callback, mixed
+from growlib.trainer import Callback, derive_seed
 
 AT_ONCE = 2**24  # numbers that the gradients of single examples may take up: 64 MB
 
@@ -28,6 +27,8 @@ class EWC(Callback):
 
     Source: Kirkpatrick et al., "Overcoming catastrophic forgetting in neural networks" (2017), equation 3.
     """
+
+    remembers = ("importance", "anchors", "offset", "tasks")
 
     def __init__(self, strength: float, examples: int | None = None):
         if not 0 <= strength < math.inf:
@@ -56,7 +57,7 @@ class EWC(Callback):
 
     @torch.no_grad()
     def after_task(self, trainer):
-        found = fisher(trainer.model, trainer.data, self.examples, mixed(trainer.seed, self.tasks))
+        found = fisher(trainer.model, trainer.data, self.examples, derive_seed(trainer.seed, self.tasks))
         apart = moved(trainer.model, self.anchors, "EWC")
         for name, parameter in learning(trainer.model).items():
             if name in apart:
@@ -69,12 +70,6 @@ class EWC(Callback):
             else:
                 self.importance[name], self.anchors[name] = found[name], parameter.detach().clone()
         self.tasks += 1
-
-    def state_dict(self) -> dict:
-        return {name: getattr(self, name) for name in ("importance", "anchors", "offset", "tasks")}
-
-    def __repr__(self) -> str:
-        return written(self, self.strength, examples=self.examples)
 
 
 @torch.no_grad()

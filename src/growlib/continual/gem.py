@@ -5,7 +5,6 @@ import math
 import torch
 from torch import Tensor, nn
 
-from growlib.callbacks._written import written
 from growlib.continual._calls import learning, logits_of
 from growlib.continual.memory import Memory
 
@@ -41,9 +40,6 @@ class GEM(Memory):
         """That of the mean loss over all that is remembered of a task, (parameters,)."""
         inputs, labels = data.batch("train", torch.arange(len(data.train), device=trainer.device))
         return slope(trainer.model, trainer.loss(logits_of(trainer.model, inputs, task), labels))
-
-    def __repr__(self) -> str:
-        return written(self, self.memory, margin=self.margin)
 
 
 class AGEM(Memory):

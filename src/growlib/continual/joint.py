@@ -2,9 +2,8 @@
 
 import torch
 
-from growlib.callbacks._written import written
 from growlib.continual._calls import logits_of
-from growlib.trainer import Callback, mixed
+from growlib.trainer import Callback, derive_seed
 
 
 class Joint(Callback):
@@ -16,6 +15,8 @@ class Joint(Callback):
     Args:
         data: Datasets.
     """
+
+    remembers = ("draws",)
 
     def __init__(self, *data):
         if not data:
@@ -36,14 +37,8 @@ class Joint(Callback):
 
     def drawn(self, trainer, data):
         """As many training examples of a data set as the batch has."""
-        seed = mixed(trainer.seed, self.draws)
+        seed = derive_seed(trainer.seed, self.draws)
         self.draws += 1
         order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(seed))
         index = order[: len(trainer.inputs)].to(trainer.device)
         return data.batch("train", index, torch.Generator(trainer.device).manual_seed(seed))
-
-    def state_dict(self) -> dict:
-        return {"draws": self.draws}
-
-    def __repr__(self) -> str:
-        return written(self, *(data.name for data in self.data))

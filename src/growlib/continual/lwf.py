@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import kl_div
 
-from growlib.callbacks._written import written
 from growlib.continual._calls import answers, on
 from growlib.layers import evaluating
 from growlib.trainer import Callback
@@ -26,6 +25,8 @@ class LwF(Callback):
 
     Source: Li, Hoiem, "Learning without Forgetting" (2016), equations 2 and 3.
     """
+
+    remembers = ("tasks", "teacher")
 
     def __init__(self, strength: float, temperature: float = 2.0):
         if not 0 <= strength < math.inf or not 0 < temperature < math.inf:
@@ -54,12 +55,6 @@ class LwF(Callback):
     def after_task(self, trainer):
         self.tasks = list(dict.fromkeys([*self.tasks, trainer.data.name]))
         self.teacher = {name: tensor.detach().clone() for name, tensor in trainer.model.state_dict().items()}
-
-    def state_dict(self) -> dict:
-        return {"tasks": self.tasks, "teacher": self.teacher}
-
-    def __repr__(self) -> str:
-        return written(self, self.strength, temperature=self.temperature)
 
 
 def divergence(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:

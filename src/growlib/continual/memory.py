@@ -5,10 +5,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from growlib.callbacks._written import written
 from growlib.continual._calls import logits_of
 from growlib.data import Dataset, Split
-from growlib.trainer import Callback, mixed
+from growlib.trainer import Callback, derive_seed
 
 PLAIN = ("classes", "mean", "std", "provenance", "shift", "flip", "cutout")  # of a Dataset, beside its examples
 
@@ -34,7 +33,7 @@ class Memory(Callback):
 
     def remembered(self, trainer) -> Tensor:
         """The mean loss of examples drawn from the memory, each through the head of its task."""
-        seed, loss, first = mixed(trainer.seed, self.draws), 0.0, 0
+        seed, loss, first = derive_seed(trainer.seed, self.draws), 0.0, 0
         drawn = torch.randperm(self.size, generator=torch.Generator().manual_seed(seed))[: len(trainer.inputs)]
         noise = torch.Generator(trainer.device).manual_seed(seed)
         for name, data in self.kept.items():
@@ -56,7 +55,7 @@ class Memory(Callback):
         tasks = list(dict.fromkeys([*self.kept, data.name]))
         if self.memory < len(tasks):
             raise ValueError(f"a memory of {self.memory} examples cannot be shared among {len(tasks)} tasks: raise it")
-        generator = torch.Generator().manual_seed(mixed(trainer.seed, len(tasks)))
+        generator = torch.Generator().manual_seed(derive_seed(trainer.seed, len(tasks)))
         self.kept[data.name] = _part(data, balanced(data.train.labels.cpu(), generator)[: self.memory])
         for number, name in enumerate(tasks):
             share = self.memory // len(tasks) + (number < self.memory % len(tasks))
@@ -75,9 +74,6 @@ class Memory(Callback):
             split = Split(saved["images"], saved["labels"])
             settings = {key: saved[key] for key in PLAIN}
             self.kept[name] = Dataset(name, train=split, val=split, test=split, **settings)
-
-    def __repr__(self) -> str:
-        return written(self, self.memory)
 
 
 def balanced(labels: Tensor, generator: torch.Generator) -> Tensor:

@@ -1,12 +1,15 @@
 """How well a sequence of tasks is kept: the matrix of accuracies, and the numbers that are read from it."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-import pandas as pd
-
-from growlib.callbacks._written import written
 from growlib.data import SPLITS
 from growlib.trainer import Callback
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Accuracies(Callback):
@@ -37,9 +40,6 @@ class Accuracies(Callback):
         }
         trainer.history.log(trainer.step, learned=trainer.data.name, **found)
 
-    def __repr__(self) -> str:
-        return written(self, *(data.name for data in self.data), split=self.split)
-
 
 def accuracy_matrix(history, split: str = "test") -> pd.DataFrame:
     """The accuracies that `Accuracies` recorded.
@@ -56,6 +56,8 @@ def accuracy_matrix(history, split: str = "test") -> pd.DataFrame:
 
     Source: Lopez-Paz, Ranzato, "Gradient Episodic Memory for Continual Learning" (2017), the matrix R of section 2.
     """
+    import pandas as pd
+
     records = [record for record in getattr(history, "records", history) if "learned" in record]
     prefix, learned = f"{split}_accuracy_", [record["learned"] for record in records]
     rows = [{k.removeprefix(prefix): v for k, v in record.items() if k.startswith(prefix)} for record in records]
@@ -111,6 +113,8 @@ def forward_transfer(matrix: pd.DataFrame, chance: float | Mapping[str, float]) 
 
     Source: Lopez-Paz, Ranzato (2017), FWT.
     """
+    import pandas as pd
+
     _before_the_last(matrix, "forward transfer")
     gains = []
     for row, task in enumerate(matrix.index[1:]):

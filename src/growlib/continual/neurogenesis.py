@@ -1,6 +1,5 @@
 """NeuronGenesis: every task gets units of its own, and more of them while it is learned too badly."""
 
-from growlib.callbacks._written import written
 from growlib.callbacks.structure import inspect
 from growlib.growth import widen
 from growlib.inits import zero_out
@@ -59,6 +58,3 @@ class NeuronGenesis(Callback):
         cause = self.when(trainer, None)
         trainer.proposal = None
         return cause
-
-    def __repr__(self) -> str:
-        return written(self, self.channels, self.hidden, when=self.when, init=self.init)

@@ -5,10 +5,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from growlib.callbacks._written import written
 from growlib.continual._calls import on
+from growlib.growth.surgery import restart
 from growlib.layers import evaluating
-from growlib.surgery import restart
 from growlib.trainer import Callback
 
 
@@ -29,6 +28,8 @@ class PackNet(Callback):
     Source: Mallya, Lazebnik, "PackNet: Adding Multiple Tasks to a Single Network by Iterative Pruning" (2018),
     section 3. (There a task keeps a share of what is free.)
     """
+
+    remembers = ("tasks", "pruned", "owners", "whole")
 
     def __init__(self, keep: float, train: float = 0.7):
         if not 0 < keep <= 1 or not 0 < train < 1:
@@ -131,12 +132,6 @@ class PackNet(Callback):
             restart(trainer.optimizer, parameter, owner == 0)
         self.pruned = True
         self.fix()
-
-    def state_dict(self) -> dict:
-        return {name: getattr(self, name) for name in ("tasks", "pruned", "owners", "whole")}
-
-    def __repr__(self) -> str:
-        return written(self, self.keep, train=self.train)
 
 
 def parts(model: nn.Module, inputs: Tensor, task: str) -> tuple[list[str], list[str]]:

@@ -2,7 +2,6 @@
 
 import math
 
-from growlib.callbacks._written import written
 from growlib.continual.memory import Memory
 
 
@@ -25,6 +24,3 @@ class Replay(Memory):
     def after_loss(self, trainer):
         if self.kept:
             trainer.batch_loss = trainer.batch_loss + self.weight * self.remembered(trainer)
-
-    def __repr__(self) -> str:
-        return written(self, self.memory, weight=self.weight)

@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor
 
-from growlib.callbacks._written import written
 from growlib.layers import evaluating
 from growlib.trainer import Callback
 
@@ -93,6 +92,8 @@ class Certify(Callback):
         images: Of each, see `retention_snapshot`.
     """
 
+    remembers = ("snapshot", "certificates")
+
     def __init__(self, *data, images: int = 256):
         self.data, self.images = {one.name: one for one in data}, images
         self.snapshot, self.certificates = None, []
@@ -108,9 +109,3 @@ class Certify(Callback):
             trainer.history.log(trainer.step, **{name: found[name] for name in ("logits_changed", "tensors_changed")})
             now["tasks"] |= self.snapshot["tasks"]  # the oldest answers are those that count
         self.snapshot = now
-
-    def state_dict(self) -> dict:
-        return {"snapshot": self.snapshot, "certificates": self.certificates}
-
-    def __repr__(self) -> str:
-        return written(self, *self.data, images=self.images)

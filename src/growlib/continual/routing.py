@@ -1,14 +1,19 @@
 """Inference without a task: every task's head looks at an image, and the surest one is believed."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import torch
 from torch import Tensor
 
 from growlib.data import SPLITS
 from growlib.layers import evaluating
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def entropy(model, inputs: Tensor, task: str) -> Tensor:
@@ -101,6 +106,8 @@ def accuracy_without_task(model, *data, by=entropy, split: str = "test") -> pd.D
     Returns:
         A row for every data set: with_task, without_task, and routed, the share of images sent to their own task.
     """
+    import pandas as pd
+
     known = {one.name: one.to(next(model.parameters()).device) for one in data}
     if sorted(known) != sorted(model.tasks):
         raise ValueError(

@@ -4,7 +4,6 @@ import math
 
 import torch
 
-from growlib.callbacks._written import written
 from growlib.continual._calls import learning, moved, on
 from growlib.trainer import Callback
 
@@ -26,6 +25,8 @@ class SI(Callback):
 
     Source: Zenke, Poole, Ganguli, "Continual Learning Through Synaptic Intelligence" (2017), equations 3 to 5.
     """
+
+    remembers = REMEMBERED
 
     def __init__(self, strength: float):
         if not 0 <= strength < math.inf:
@@ -63,9 +64,3 @@ class SI(Callback):
             found = self.importance.get(name, 0.0) + self.path[name] / (way.square() + DAMPING)
             self.importance[name] = found.clamp(min=0)
         self.anchors = {name: parameter.detach().clone() for name, parameter in learning(trainer.model).items()}
-
-    def state_dict(self) -> dict:
-        return {name: getattr(self, name) for name in REMEMBERED}
-
-    def __repr__(self) -> str:
-        return written(self, self.strength)

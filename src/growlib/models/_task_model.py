@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from growlib.surgery import release
-from growlib.tagged import INPUTS, Tagged
+from growlib.growth.surgery import release
+from growlib.models._tagged import INPUTS, Tagged
 
 
 class TaskModel(nn.Module):

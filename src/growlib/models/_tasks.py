@@ -7,12 +7,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import max_pool2d, relu
 
-from growlib.growth import Change, described, widen
+from growlib.growth import Change, widen
+from growlib.growth.surgery import adopt, refuse_unmovable
+from growlib.growth.width import described
 from growlib.layers import Hidden
 from growlib.models._plain import positive
+from growlib.models._tagged import INPUTS, TaskBatchNorm2d, TaskConv2d, TaskLinear
 from growlib.models._task_model import TaskModel
-from growlib.surgery import adopt, refuse_unmovable
-from growlib.tagged import INPUTS, TaskBatchNorm2d, TaskConv2d, TaskLinear
 
 
 class TaskNet(TaskModel):

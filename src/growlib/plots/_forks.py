@@ -42,7 +42,7 @@ def forks(run: list, moments: list, readings: list[float], known: tuple, signal:
 
     Args:
         run: (step, validation loss) pairs of the run that did not grow.
-        moments: what happened at each of its forks: `layer`, `steps`, `plain` and `grown`, as in `growlib.fork.Fork`.
+        moments: what happened at each of its forks: `layer`, `steps`, `plain` and `grown`, as in `growlib.Fork`.
         readings: of the signal at these forks.
         known: readings of the signal at other forks, and whether growing paid there; of them, the ROC.
         signal: its name.

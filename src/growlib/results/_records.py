@@ -12,8 +12,8 @@ from pathlib import Path
 
 import torch
 
-from growlib.profiles import PROFILES
-from growlib.store import embedded
+from growlib.data.store import embedded
+from growlib.results._profiles import PROFILES
 
 # A metric with one of these words in its name lies in [0, 1].
 FRACTIONS = {"accuracy", "precision", "recall", "f1", "iou"}

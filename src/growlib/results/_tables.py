@@ -1,13 +1,18 @@
 """What recorded runs add up to: means with intervals, and the stamp that says where they come from."""
 
+from __future__ import annotations
+
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from growlib.results._records import DIFFERENCES, FRACTIONS, is_fraction, read, value
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
@@ -48,6 +53,8 @@ def seeds(chapter: str, metric: str = "test_accuracy", runs: Iterable[str] | Non
     Raises:
         LookupError: No arm has the metric, or some seeds of an arm lack it.
     """
+    import pandas as pd
+
     return pd.DataFrame(_columns(_arms(chapter, runs, folder), metric)).sort_index().rename_axis("seed")
 
 
@@ -68,6 +75,8 @@ def table(
     Raises:
         LookupError: No arm has the metric, or some seeds of an arm lack it.
     """
+    import pandas as pd
+
     arms = _arms(chapter, runs, folder)
     if metrics is None:
         metrics = dict.fromkeys(name for records in arms.values() for record in records for name in record["metrics"])

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from growlib.probe import Probe
 from growlib.scores._weights import outer
+from growlib.signals import Probe
 
 CLOCK = 20  # steps in which the spikes of an example come
 FADING = math.exp(-1 / 5)  # of a trace, a step: the window is some five steps wide on either side

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from growlib.layers import Attention
-from growlib.probe import Probe
+from growlib.signals import Probe
 
 
 def attention(layer: nn.Linear, probe: Probe) -> Tensor:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from growlib.probe import Probe
+from growlib.signals import Probe
 
 
 def sign_flip(layer: nn.Module, probe: Probe | None = None) -> Tensor:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from growlib.probe import Probe
+from growlib.signals import Probe
 
 PATHS = 10**9  # in a layer: finding more takes many seconds
 

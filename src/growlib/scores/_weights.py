@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 from torch.nn.grad import conv2d_weight
 
-from growlib.probe import Probe
+from growlib.signals import Probe
 
 
 def smallest_magnitude(layer: nn.Module, probe: Probe | None = None) -> Tensor:

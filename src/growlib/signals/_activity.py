@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from growlib.layers import Hidden
-from growlib.probe import Probe
+from growlib.signals._probe import Probe
 
 
 def activation_mean(probe: Probe, hidden: Hidden) -> Tensor:

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from growlib.layers import Hidden
-from growlib.patches import growth_matrix, patches
-from growlib.probe import Probe
+from growlib.signals._patches import growth_matrix, patches
+from growlib.signals._probe import Probe
 from growlib.signals._ranks import squares
 
 DAMPING = 0.01  # of the kernel's trace: what a batch shows of many inputs is mostly chance

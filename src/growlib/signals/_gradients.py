@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from growlib.layers import Hidden
-from growlib.probe import Probe
+from growlib.signals._probe import Probe
 
 
 def gradient_norm(probe: Probe, hidden: Hidden) -> Tensor:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from growlib.layers import Hidden
-from growlib.probe import Probe
 from growlib.signals._activity import samples
+from growlib.signals._probe import Probe
 
 
 def effective_rank(probe: Probe, hidden: Hidden) -> Tensor:

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from growlib.information import binned
 from growlib.layers import Hidden
-from growlib.probe import Probe
+from growlib.signals._estimators import binned
+from growlib.signals._probe import Probe
 
 
 def mutual_information(probe: Probe, hidden: Hidden, estimator: Callable = binned) -> Tensor:
@@ -16,7 +16,7 @@ def mutual_information(probe: Probe, hidden: Hidden, estimator: Callable = binne
     Args:
         probe: A batch with a label an example.
         hidden: The layer; maps are averaged over their positions.
-        estimator: `binned` or `ksg` of growlib.information, which also states their bias.
+        estimator: `binned` or `ksg` of growlib.signals, which also states their bias.
 
     Returns:
         (units,), in nats, from 0 to log(classes).
@@ -33,7 +33,7 @@ def input_information(probe: Probe, hidden: Hidden, estimator: Callable = binned
     Args:
         probe: A batch.
         hidden: The layer; maps are averaged over their positions.
-        estimator: `binned`, `ksg` or `gaussian` of growlib.information, which also states their bias.
+        estimator: `binned`, `ksg` or `gaussian` of growlib.signals, which also states their bias.
 
     Returns:
         (units,), in nats, at least 0.

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from growlib.layers import Hidden
-from growlib.probe import Probe, by_unit
+from growlib.signals._probe import Probe, by_unit
 
 
 def magnitude(probe: Probe | None, hidden: Hidden) -> Tensor:

@@ -7,17 +7,7 @@ it: `every(100, "steps") & above(effective_rank, 0.6)`.
 """
 
 from growlib.when._asked import Trigger, every, narrower_than, new_task, shallower_than, within_budget
-from growlib.when._readings import (
-    above,
-    below,
-    drop_of,
-    improvement,
-    plateau,
-    quantile,
-    reading,
-    rested,
-    worthwhile,
-)
+from growlib.when._readings import above, below, drop_of, improvement, plateau, quantile, reading, rested, worthwhile
 
 __all__ = [
     "Trigger",

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from growlib import costs
-from growlib.growth import hidden_of
+from growlib.layers import hidden_of
 
 UNITS = {"step": "step", "steps": "step", "epoch": "epoch", "epochs": "epoch"}
 

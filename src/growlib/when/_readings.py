@@ -228,8 +228,9 @@ def _checked(name: str, what, value, patience):
 
 
 def _values(trainer, what, hidden) -> list[float] | None:
-    """The readings since the last change; None where there is nothing new."""
-    since = max((change["step"] for change in _changes(trainer.history, hidden)), default=-1)
+    """The readings since the last change, and of the present task; None where there is nothing new."""
+    begun = [change["step"] for change in _changes(trainer.history, hidden)] + trainer.history.starts[-1:]
+    since = max(begun, default=-1)
     if isinstance(what, str):
         return trainer.history.column(what, since) if trainer.moment == "epoch" else None
     if trainer.moment not in ("step", "epoch"):

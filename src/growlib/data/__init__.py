@@ -1,0 +1,6 @@
+"""Data sets: real, embedded, drawn or generated, and streams of tasks made of them."""
+
+from growlib.data.characters import LETTERS, documents, encode, texts, windows
+from growlib.data.dataset import SPLITS, Dataset, Split, load, normalized, not_test, statistics
+from growlib.data.segmentation import GROUND, annotated, scenes
+from growlib.data.streams import permuted, relabelled, split_by_class

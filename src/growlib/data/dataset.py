@@ -1,0 +1,300 @@
+"""Data sets whose tensors live on the device: loaded once, normalised and augmented in batches.
+
+`load(name)` knows mnist, fashion_mnist, cifar10 and cifar100 (torchvision downloads, checks and decodes them once),
+digits and fashion_mini (embedded), parity, shapes and spirals (drawn), and the path of any .npz of the same format.
+"""
+
+import difflib
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from growlib.data import store, synthetic
+
+DRAWN = ("parity", "shapes", "spirals")
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Images (N, C, H, W) of uint8, or points (N, features) of float32, and their labels of int64.
+
+    Labels are (N,), or (N, H, W) where every pixel has one.
+    """
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Dataset:
+    """A training, a validation and a test split on one device.
+
+    Nothing is chosen on test data: triggers, checkpoints and early stopping refuse its columns, see `not_test`.
+
+    Args:
+        name: As it was loaded.
+        classes: Their names; the index is the label.
+        train, val, test: The splits.
+        mean, std: Of the training images, (C,), with pixels from 0 to 1.
+        provenance: Name, source, sizes and sha256.
+        shift, flip, cutout: The augmentation of training batches, see `augmented`.
+    """
+
+    name: str
+    classes: list[str]
+    train: Split
+    val: Split
+    test: Split
+    mean: Tensor
+    std: Tensor
+    provenance: dict
+    shift: int = 0
+    flip: bool = False
+    cutout: int = 0
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one example: (C, H, W) or (features,)."""
+        return tuple(self.train.images.shape[1:])
+
+    @property
+    def device(self) -> torch.device:
+        return self.train.labels.device
+
+    def to(self, device) -> "Dataset":
+        """The same data on a device."""
+        device = torch.device(device)
+        if device == self.device or (device.type == self.device.type and device.index is None):
+            return self
+        splits = {name: getattr(self, name) for name in SPLITS}
+        moved = {name: Split(split.images.to(device), split.labels.to(device)) for name, split in splits.items()}
+        return replace(self, mean=self.mean.to(device), std=self.std.to(device), **moved)
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """Images of uint8 as floats of mean 0 and deviation 1 a channel over the training data; floats as they are."""
+        return _rescaled(images, *self._scale)
+
+    @cached_property
+    def _scale(self) -> tuple[Tensor, Tensor]:
+        return _scale(self.mean, self.std)
+
+    def augmented(self, shift: int = 0, flip: bool = False, cutout: int = 0) -> "Dataset":
+        """The same data whose training batches are changed at random, anew every time.
+
+        Args:
+            shift: Up to so many pixels in every direction; what moves in is the darkest value.
+            flip: Left and right, every other image.
+            cutout: The side of a square that is blanked, in pixels.
+        """
+        if self.train.images.ndim != 4 and (shift or flip or cutout):
+            raise ValueError(f"{self.name} has examples of shape {self.shape}: only images can be augmented")
+        if self.train.labels.ndim > 1 and (shift or flip or cutout):
+            raise ValueError(
+                f"{self.name} has labels of every pixel, which would not move with the image: leave it as it is"
+            )
+        side = min(self.shape[1:], default=0)  # of points: 0
+        for setting, pixels in (("shift", shift), ("cutout", cutout)):
+            if not isinstance(pixels, int) or not 0 <= pixels <= side:
+                raise ValueError(
+                    f"{setting}={pixels!r} must be a whole number from 0 to the image's side, {side} pixels"
+                )
+        return replace(self, shift=shift, flip=flip, cutout=cutout)
+
+    def reshaped(self, shape: tuple[int, int, int]) -> "Dataset":
+        """The same images in another shape, still as bytes: so that one network can learn several data sets.
+
+        Grey is repeated in every channel; small images are enlarged by the largest whole factor that fits, and framed
+        by black pixels.
+
+        Args:
+            shape: (C, H, W), not smaller than that of the images.
+        """
+        before, fits = self.shape, len(self.shape) == len(shape) == 3
+        if not fits or before[0] not in (1, shape[0]) or before[1] > shape[1] or before[2] > shape[2]:
+            raise ValueError(
+                f"{self.name} has examples of shape {before}, which can't become {tuple(shape)}: images can get more "
+                "pixels, and grey ones more channels"
+            )
+        factor = min(shape[1] // before[1], shape[2] // before[2])
+        rows, columns = (new - factor * old for new, old in zip(shape[1:], before[1:], strict=True))
+        frame = (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2)
+
+        def converted(split: Split) -> Split:
+            images = (
+                split.images.repeat_interleave(factor, 2).repeat_interleave(factor, 3) if factor > 1 else split.images
+            )
+            return Split(pad(images, frame).expand(-1, shape[0], -1, -1), split.labels)  # channels share their bytes
+
+        splits = {name: converted(getattr(self, name)) for name in SPLITS}
+        return replace(self, mean=self.mean.expand(shape[0]), std=self.std.expand(shape[0]), **splits)
+
+    @property
+    def augments(self) -> bool:
+        return bool(self.shift or self.flip or self.cutout)
+
+    def augment(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """A batch of uint8 (B, C, H, W) with this data set's augmentation; each image draws its own.
+
+        Args:
+            images: Before they are normalised, so that what moves in is black.
+            generator: On the images' device; the same one, the same augmentation.
+        """
+        if self.flip:
+            mirrored = torch.rand(len(images), device=images.device, generator=generator) < 0.5
+            images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
+        if self.shift:
+            images = _shifted(images, self.shift, generator)
+        return _cut(images, self.cutout, generator) if self.cutout else images
+
+    def batch(self, split: str, index: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Some examples, normalised; those of "train" augmented if there is a generator.
+
+        Args:
+            split: "train", "val" or "test".
+            index: Which examples, (B,).
+            generator: Of the augmentation.
+
+        Returns:
+            Inputs (B, ...) of float32 and labels (B,), or (B, H, W) where every pixel has one.
+        """
+        if split not in SPLITS:
+            raise ValueError(f"unknown split {split!r} of {self.name}: choose one of {', '.join(SPLITS)}")
+        chosen = getattr(self, split)
+        images = chosen.images.index_select(0, index)
+        if split == "train" and generator is not None:
+            images = self.augment(images, generator)
+        return self.normalize(images), chosen.labels.index_select(0, index)
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{size:,} {split}" for split, size in self.provenance["sizes"].items())
+        kind = "images of" if self.train.images.ndim == 4 else "inputs of"
+        lines = [
+            f"{self.name}: {kind} {' x '.join(map(str, self.shape))}, {len(self.classes)} classes",
+            f"  sizes   {sizes}",
+            f"  source  {self.provenance['source']}",
+            f"  sha256  {self.provenance['sha256']}",
+        ]
+        changes = [f"{name} {getattr(self, name)}" for name in ("shift", "flip", "cutout") if getattr(self, name)]
+        return "\n".join([*lines, f"  augmented by {', '.join(changes)}"] if changes else lines)
+
+
+def normalized(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """What `Dataset.normalize` does, with given statistics: (x / 255 - mean) / std."""
+    return _rescaled(images, *_scale(mean, std))
+
+
+def _scale(mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
+    """The normalisation as one multiplication and one addition a pixel: two tensors (C, 1, 1)."""
+    return (1 / (255 * std))[:, None, None], (-mean / std)[:, None, None]
+
+
+def _rescaled(images: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
+    return images.float().mul_(scale).add_(offset) if images.dtype == torch.uint8 else images
+
+
+def not_test(column: str) -> str:
+    """The name of a column of History, unless it was measured on test data.
+
+    Raises:
+        ValueError: For a `test_` column: what is chosen, triggered or stopped by it is not tested any more.
+    """
+    if column.startswith("test"):
+        raise ValueError(
+            f"{column!r} is measured on test data, which may be looked at but not chosen by: "
+            f"use {column.replace('test', 'val', 1)!r}"
+        )
+    return column
+
+
+def load(name, validation: float = 0.1, seed: int = 0, **settings) -> Dataset:
+    """A data set by its name, or an .npz file by its path; never another one instead.
+
+    Args:
+        name: See the head of this module.
+        validation: The share of the training data that is laid aside for validation.
+        seed: Of that choice, and of data that are drawn.
+        settings: For drawn data: bits and n of parity; n of shapes; n, noise and classes of spirals.
+
+    Raises:
+        ValueError: For an unknown name, or a file that is not of the format.
+        OSError: For data that cannot be had, with the remedy.
+    """
+    if not 0 < validation < 1:
+        raise ValueError(f"validation={validation!r} must be a share of the training data, between 0 and 1")
+    if name in DRAWN:
+        arrays = getattr(synthetic, name)(seed, **settings)
+        source = f"drawn by growlib.data.synthetic.{name}, seed {seed}"
+    elif settings:
+        raise TypeError(f"{name} takes no settings, and got {', '.join(settings)}: only {', '.join(DRAWN)} do")
+    elif str(name).endswith(".npz"):
+        arrays, source = store.read(Path(name)), Path(name).name
+    elif name in store.SOURCES:
+        arrays, source = store.fetch(name), store.SOURCES[name]
+    else:
+        names = [*store.SOURCES, *DRAWN]
+        close = difflib.get_close_matches(str(name).lower(), names, 1)
+        raise ValueError(
+            f"unknown data set {name!r}{f': did you mean {close[0]!r}?' if close else '.'} There are "
+            f"{', '.join(names)}, and the path of any .npz of their format"
+        )
+    return _dataset(Path(name).stem if str(name).endswith(".npz") else name, arrays, source, validation, seed)
+
+
+def _dataset(name: str, arrays: dict, source: str, validation: float, seed: int) -> Dataset:
+    tensors = {key: torch.from_numpy(arrays[key]) for key in store.ARRAYS[:4]}
+    images, labels = tensors["train_images"], tensors["train_labels"]
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    count = round(validation * len(labels))
+    if not 0 < count < len(labels):
+        raise ValueError(f"validation={validation} of {len(labels)} examples leaves an empty split")
+    val, train = order[:count], order[count:]
+    splits = {
+        "train": Split(images.index_select(0, train), labels.index_select(0, train)),
+        "val": Split(images.index_select(0, val), labels.index_select(0, val)),
+        "test": Split(tensors["test_images"], tensors["test_labels"]),
+    }
+    sizes = {split: len(splits[split]) for split in SPLITS}
+    provenance = {"name": name, "source": source, "sizes": sizes, "sha256": store.fingerprint(arrays)}
+    mean, std = statistics(splits["train"].images)
+    return Dataset(name, [str(c) for c in arrays["classes"]], **splits, mean=mean, std=std, provenance=provenance)
+
+
+def statistics(images: Tensor, chunk: int = 1000) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel, pixels from 0 to 1, without a float copy of the data."""
+    if images.dtype != torch.uint8:
+        return torch.zeros(1), torch.ones(1)
+    levels, mean, std = torch.arange(256, dtype=torch.float64) / 255, [], []
+    for channel in range(images.shape[1]):  # whole numbers, so nothing is rounded until the last line
+        counts = sum(torch.bincount(part[:, channel].flatten(), minlength=256) for part in images.split(chunk))
+        share = counts.double() / counts.sum()
+        mean.append(share @ levels)
+        # A channel of one colour becomes 0, not infinite.
+        std.append((share @ (levels - mean[-1]).square()).sqrt() if counts.count_nonzero() > 1 else share.new_ones(()))
+    return torch.stack(mean).float(), torch.stack(std).float()
+
+
+def _shifted(images: Tensor, most: int, generator) -> Tensor:
+    """Every image (B, C, H, W) moved by its own whole number of pixels, up to `most`, in both directions."""
+    size, _, height, width = images.shape
+    windows = pad(images, (most,) * 4).unfold(2, height, 1).unfold(3, width, 1)  # (B, C, 2 most + 1, 2 most + 1, H, W)
+    down, right = torch.randint(0, 2 * most + 1, (2, size), device=images.device, generator=generator)
+    return windows[torch.arange(size, device=images.device), :, down, right]  # (B, C, H, W)
+
+
+def _cut(images: Tensor, side: int, generator) -> Tensor:
+    """Every image (B, C, H, W) with a square blanked whose centre is any of its pixels."""
+    size, _, height, width = images.shape
+    blank = []
+    for length in (height, width):
+        first = torch.randint(0, length, (size, 1), device=images.device, generator=generator) - side // 2
+        place = torch.arange(length, device=images.device)
+        blank.append((place >= first) & (place < first + side))  # (B, length)
+    return images.masked_fill((blank[0][:, :, None] & blank[1][:, None, :])[:, None], 0)

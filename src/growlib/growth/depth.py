@@ -1,0 +1,233 @@
+"""deepen: a new layer in a network that has learned, which keeps its function, its optimizer and its schedule."""
+
+import copy
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from growlib import costs
+from growlib.growth.discovery import growable
+from growlib.growth.inserted import Block, ImageBlock, name_of, path_of, put_behind
+from growlib.growth.surgery import adopt, refuse_unmovable
+from growlib.growth.width import Change
+from growlib.layers import Hidden, as_written, connections, evaluating, hidden_of, renew_compiled, sparse_layers
+
+TOLERANCE = 1e-10  # of outputs in float64, relative to the largest one
+
+
+def identity(layer: nn.Module):
+    """Weights with which a layer passes on what it reads: exact between two ReLUs, as relu(I relu(x)) = relu(x).
+
+    Source: Chen, Goodfellow, Shlens, "Net2Net: Accelerating Learning via Knowledge Transfer" (2016), Net2DeeperNet.
+    """
+    if not isinstance(layer, (nn.Linear, nn.Conv2d)):
+        raise ValueError(f"a {type(layer).__name__} cannot pass on what it reads: start it with `residual`")
+    (nn.init.eye_ if isinstance(layer, nn.Linear) else nn.init.dirac_)(layer.weight)
+    nn.init.zeros_(layer.bias)
+
+
+def residual(layer: nn.Module):
+    """A residual block whose branch is zero at birth, since its last layer is: exact anywhere.
+
+    Source: Goyal et al., "Accurate, Large Minibatch SGD" (2017), section 5.1, where the last gamma of a block is zero.
+    """
+    if not hasattr(layer, "silence"):
+        raise ValueError(f"a {type(layer).__name__} is not a residual block: start it with `identity`")
+    layer.silence()
+
+
+def untrained(layer: nn.Module):
+    """A layer as torch makes it, random: what lies before it is scrambled."""
+
+
+identity.preserves = residual.preserves = True
+untrained.preserves = False
+
+
+def deepen(model: nn.Module, after: Hidden | str, init=None, optimizer: Optimizer | None = None) -> Change:
+    """Puts a new layer behind one of a model, in place; all layers keep their names.
+
+    Args:
+        model: A model of growlib.models, or any that `growable` prepared.
+        after: A Hidden of the model, or the name of any of its modules.
+        init: How the new layer starts: `identity`, `residual` or `untrained`. None takes what models of growlib are
+            made of; in others an identity layer where that is exact, and else a residual block.
+        optimizer: The optimizer in use: the new tensors join the groups of those before them, with a fresh state.
+
+    Returns:
+        The Change, of the width that the new layer brought.
+
+    Raises:
+        ValueError: For an unknown layer, a sparse model, or if outputs would move that the init promises to keep.
+        TypeError: For an optimizer that cannot take on tensors. Nothing has changed then.
+    """
+    refuse_unmovable(optimizer)
+    model = as_written(model)
+    if sparse_layers(model):
+        raise ValueError(
+            f"cannot deepen a sparse model of {connections(model):,} connections: a new layer would be dense, and "
+            "break the budget. Call deepen before sparsify"
+        )
+    after = _named(model, after)
+    put = _verified(model, after, init)
+    neighbours = _tensors_before(model, after)
+    new = put(model)
+    if optimizer is not None:
+        adopt(optimizer, [tensor for module in new for tensor in module.parameters()], like=neighbours)
+    rediscover(model)
+    renew_compiled(model)
+    hidden = _born(model, new)
+    units, size, work = list(range(hidden.width)), costs.parameters(model), costs.flops(model)
+    return Change("deepen", None, hidden.name, 0, hidden.width, units, size, work, "", {}, optimizer, new)
+
+
+def _named(model: nn.Module, after: Hidden | str) -> str:
+    """The name of the module that the new layer follows: of a Hidden its normalisation, or the block that it is in."""
+    found, name = {hidden.name: hidden for hidden in hidden_of(model)}, after if isinstance(after, str) else after.name
+    if hasattr(model, "insert_layer") or name not in found:
+        return name
+    if not hasattr(model, "_hidden"):
+        raise ValueError(
+            f"{type(model).__name__} lists its hidden layers itself, so deepen cannot add to them: leave that to "
+            "growable(model, example), or give it methods `insert_layer` and `remove_layer` as MLP has them"
+        )
+    last = (found[name].norms or found[name].producers)[0]
+    holders = [path for path, module in model.named_modules() if last in module.modules()]
+    block = [path for path in holders if isinstance(model.get_submodule(path), (Block, ImageBlock))]
+    return name_of(model, [*holders, *block[:1]][-1])
+
+
+def rediscover(model: nn.Module):
+    """Finds the widths of a model anew, if `growable` found those that it had."""
+    if hasattr(model, "_hidden") and not next(model.parameters()).is_meta:
+        known = getattr(model, "hidden", None) is model._hidden
+        growable(model, _examples(model))
+        model._hidden = [replace(hidden, name=name_of(model, hidden.name)) for hidden in model._hidden]
+        model.refused = {name_of(model, path): reason for path, reason in model.refused.items()}
+        if known:
+            model.hidden = model._hidden
+
+
+def _born(model: nn.Module, new: tuple[nn.Module, ...]) -> Hidden | None:
+    """The width that new modules brought, or else one that they joined, if any."""
+    own = {module for part in new for module in part.modules()}
+    joined = [hidden for hidden in hidden_of(model) if own & set(hidden.producers)]
+    return max(joined, key=lambda hidden: own >= set(hidden.producers), default=None)
+
+
+def _tensors_before(model: nn.Module, after: str) -> list[Tensor]:
+    """The parameters of a layer or, where it has none, of the last one before it that has any."""
+    if hasattr(model, "insert_layer"):
+        hidden = next(hidden for hidden in model.hidden if hidden.name == after)
+        return [tensor for module in (*hidden.producers, *hidden.norms) for tensor in module.parameters()]
+    path, found = path_of(model, after), []
+    if own := list(model.get_submodule(path).parameters()):
+        return own
+    for name, module in model.named_modules():
+        if name == path:
+            return found
+        found = list(module.parameters(recurse=False)) or found
+
+
+# ------------------------------------------------------------------------------------- what is put in, and the proof
+
+
+def _verified(model: nn.Module, after: str, init):
+    """A function that puts the new layer into a model, once it has kept what the init promises on copies of it."""
+    trials = [init] if init or hasattr(model, "insert_layer") else [identity, residual]
+    if next(model.parameters()).is_meta:  # only its price is asked for: that of the dearest
+        return _putter(model, after, trials[-1], [model])
+    twins, reasons = [_twin(model, flip) for flip in (False, True)], []
+    for trial in trials:
+        with torch.random.fork_rng(devices=[]):
+            put = _putter(model, after, trial, twins)
+            copies = [copy.deepcopy(twin) for twin in twins]
+            drifts, new = zip(*(_put_and_compare(one, put) for one in copies), strict=True)
+            rediscover(copies[0])
+        moved = max(drifts)
+        name = getattr(trial, "__name__", "a new layer")
+        if moved > TOLERANCE and getattr(trial, "preserves", True):
+            reasons.append(f"{name} moves an output by {moved:.1e} of the largest one")
+        elif _born(copies[0], new[0]) is None:
+            reasons.append(f"{name} would bring units whose readers cannot be followed")
+        else:
+            return put
+    raise ValueError(
+        f"cannot deepen {type(model).__name__} behind {after!r}: {', '.join(reasons)}. An identity layer needs a ReLU "
+        "before and behind it, and init=residual does not. Nothing was changed"
+    )
+
+
+def _twin(model: nn.Module, flip: bool) -> nn.Module:
+    """A copy in float64; with the signs of its weights flipped at random, nothing in it holds by accident."""
+    twin, generator = copy.deepcopy(model).double().eval(), torch.Generator().manual_seed(0)
+    for parameter in twin.parameters() if flip else ():
+        signs = torch.randint(0, 2, parameter.shape, generator=generator).to(parameter) * 2 - 1
+        parameter.detach().mul_(signs)
+    return twin
+
+
+@torch.no_grad()
+def _put_and_compare(twin: nn.Module, put) -> tuple[float, tuple[nn.Module, ...]]:
+    """How far the outputs move, relative to the largest, and the modules that are new."""
+    before, new, now = _call(twin), put(twin), _call(twin)
+    return ((now - before).abs().max() / before.abs().max().clamp_min(1e-300)).nan_to_num(torch.inf).item(), new
+
+
+def _call(model: nn.Module) -> Tensor:
+    return model(_examples(model))
+
+
+def _examples(model: nn.Module) -> Tensor:
+    inputs = torch.randn(8, *model.input_shape, generator=torch.Generator().manual_seed(0))  # (8, ...)
+    return inputs.to(next(model.parameters()))
+
+
+def _putter(model: nn.Module, after: str, init, twins: list[nn.Module]):
+    """A function that puts a new layer into a model or its copies, and returns the modules that are new."""
+    if hasattr(model, "insert_layer"):
+        return lambda one: (_started(one.insert_layer(after)[1], init),)
+    outputs = [_outputs_of(twin, after) for twin in twins]
+    channels_last = isinstance(model.get_submodule(path_of(model, after)), (nn.Linear, nn.LayerNorm))
+    image = outputs[0].ndim == 4 and not channels_last
+    width = outputs[0].shape[1 if image else -1]
+    if init is residual:
+        kinds = ["ImageBlock" if image else "Block"]
+    else:
+        kinds = ["GrowConv2d" if image else "GrowLinear", "ReLU"]
+    if len(kinds) > 1 and any(x.is_meta or bool((x < 0).any()) for x in outputs):
+        kinds.reverse()  # what follows `after` is the ReLU of the new layer
+
+    def put(one):
+        new = put_behind(one, after, kinds, width)
+        layer = next(module for module in new if not isinstance(module, nn.ReLU))
+        _started(layer, init)
+        return (layer, *(module for module in new if module is not layer))
+
+    return put
+
+
+@torch.no_grad()
+def _started(layer: nn.Module, init) -> nn.Module:
+    (init or (residual if hasattr(layer, "silence") else identity))(layer)
+    return layer
+
+
+@torch.no_grad()
+def _outputs_of(model: nn.Module, after: str) -> Tensor:
+    seen = []
+    module = model.get_submodule(path_of(model, after))
+    hook = module.register_forward_hook(
+        lambda module, inputs, outputs: seen.append(outputs + 0 if torch.is_tensor(outputs) else outputs)
+    )
+    try:
+        with evaluating(model):
+            _call(model)
+    finally:
+        hook.remove()
+    if not seen or not torch.is_tensor(seen[0]) or seen[0].ndim < 2 or not seen[0].is_floating_point():
+        what = f"puts out {type(seen[0]).__name__}" if seen else "is not called in the forward pass"
+        raise ValueError(f"cannot deepen {type(model).__name__} behind {after!r}: it {what}. Nothing was changed")
+    return seen[0]

@@ -1,0 +1,210 @@
+"""Checkpoints: what a trainer must remember, and files written whole or not at all and read without running code."""
+
+import os
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from growlib.costs import Budget
+from growlib.growth import lost_tensors
+from growlib.growth.depth import rediscover
+from growlib.growth.inserted import insertions, match
+from growlib.models import KNOWN
+from growlib.sparsity.csr import match_csr
+from growlib.sparsity.masked import describe_sparse, match_sparse
+
+FORMAT = 2
+
+
+def write(path, state: dict):
+    """Writes a checkpoint: a crash in the middle leaves the old file as it was."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    try:
+        with open(unfinished, "wb") as file:
+            torch.save({"format": FORMAT, **state}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+        unfinished.unlink(missing_ok=True)
+        raise OSError(
+            f"could not write the checkpoint {path}: {error}. The one before, if any, is untouched"
+        ) from error
+
+
+def read(path) -> dict:
+    """Reads a checkpoint; it may hold tensors and plain values only."""
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"no checkpoint at {path}")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(
+            f"{path} is not a whole checkpoint ({path.stat().st_size:,} bytes; it may have been cut short): {error}. "
+            "Use an older one: Checkpoint keeps last.pt and best.pt"
+        ) from error
+    found = state.get("format") if isinstance(state, dict) else None
+    if found is None:
+        raise ValueError(f"{path} is not a checkpoint of growlib (format {FORMAT})")
+    if found != FORMAT:
+        raise ValueError(
+            f"{path} is a checkpoint of format {found}, and this growlib reads format {FORMAT}: load it with the "
+            "growlib that wrote it, or train again"
+        )
+    return state
+
+
+def describe(model: nn.Module) -> dict:
+    """The class of a model and, for the classes of growlib.models, the arguments that build it."""
+    name = type(model).__name__
+    config = model.config() if KNOWN.get(name) is type(model) else None
+    return {"class": name, "config": config, "inserted": insertions(model), "sparse": describe_sparse(model)}
+
+
+def build(description: dict) -> nn.Module:
+    """The model that a checkpoint describes."""
+    name, config = description["class"], description["config"]
+    if name not in KNOWN or config is None:
+        raise ValueError(
+            f"the checkpoint holds a {name}, which growlib cannot build by itself: pass a fresh one, "
+            f"Trainer.load(path, model={name}(...)), and it is resized to the file"
+        )
+    return KNOWN[name](**config)
+
+
+def load_weights(model: nn.Module, description: dict, weights: dict):
+    """Loads weights into a model, whose growable layers take on the widths of the file."""
+    if type(model).__name__ != description["class"]:
+        raise ValueError(f"the checkpoint holds a {description['class']}, and the model is a {type(model).__name__}")
+    changed = match(model, description.get("inserted", {}))
+    match_csr(model, description.get("sparse", {}))
+    match_sparse(model, description.get("sparse", {}), weights)
+    mine, theirs = set(model.state_dict()), set(weights)
+    if mine != theirs:
+        raise ValueError(
+            f"the checkpoint is of another {description['class']}: only the file has {sorted(theirs - mine)}, "
+            f"only the model has {sorted(mine - theirs)}"
+        )
+    model.load_state_dict(weights)
+    if changed:
+        rediscover(model)
+
+
+def take_out(model: nn.Module, description: dict):
+    """Takes layers out of a model of growlib.models that were put in after it was described."""
+    if description["config"] is not None:
+        kept = {hidden.name for hidden in build(description).hidden}
+        for name in {hidden.name for hidden in model.hidden} - kept:
+            model.remove_layer(name)
+
+
+def state_of(trainer) -> dict:
+    """All that a trainer must remember to go on as if it had not stopped."""
+    named = {id(parameter): name for name, parameter in trainer.model.named_parameters()}
+    groups = [[named.get(id(p)) for p in group["params"]] for group in trainer.optimizer.param_groups]
+    if strangers := sum(name is None for group in groups for name in group):
+        lost = ", ".join(lost_tensors(trainer.model, trainer.optimizer)) or "none"
+        raise ValueError(
+            f"the optimizer holds {strangers} tensors that the model does not have (of the model's, it lacks: {lost}). "
+            "Where the model was changed, pass optimizer= to widen and prune; else build the optimizer anew"
+        )
+    trainer.guard.read()
+    loss, budget = trainer.loss, trainer.budget
+    return {
+        "model": describe(trainer.model),
+        "weights": trainer.model.state_dict(),
+        "optimizer": {
+            "class": type(trainer.optimizer).__name__,
+            "groups": groups,
+            "state": trainer.optimizer.state_dict(),
+        },
+        "callbacks": [{"repr": repr(callback), "state": callback.state_dict()} for callback in trainer.callbacks],
+        "history": trainer.history.state_dict(),
+        "settings": {
+            "loss": getattr(loss, "__name__", type(loss).__name__),
+            "batch_size": trainer.batch_size,
+            "accumulate": trainer.accumulate,
+            "clip": trainer.clip,
+            "budget": None if budget is None else vars(budget),
+            "seed": trainer.seed,
+        },
+        "progress": trainer.progress.state_dict(),
+        "normalization": trainer.normalization,
+        "random": torch.get_rng_state(),
+        "random_cuda": torch.cuda.get_rng_state_all() if trainer.device.type == "cuda" else [],
+    }
+
+
+def restore(trainer, state: dict):
+    """Puts a trainer whose model, optimizer and callbacks are of the right kinds back to a state."""
+    theirs = [saved["repr"] for saved in state["callbacks"]]
+    mine = [repr(callback) for callback in trainer.callbacks]
+    if theirs != mine:
+        raise ValueError(f"the checkpoint was written with the callbacks {theirs}; pass the same, not {mine}")
+    take_out(trainer.model, state["model"])
+    load_weights(trainer.model, state["model"], state["weights"])
+    trainer.model.to(trainer.device)
+    fill_groups(trainer.optimizer, trainer.model, state["optimizer"])
+    for callback, saved in zip(trainer.callbacks, state["callbacks"], strict=True):
+        callback.load_state_dict(saved["state"])
+    trainer.history.load_state_dict(state["history"])
+    trainer.progress.load_state_dict(state["progress"])
+    trainer.normalization = state["normalization"]
+    trainer.forget_model()
+    trainer.batch_size, trainer.accumulate = state["settings"]["batch_size"], state["settings"]["accumulate"]
+    torch.set_rng_state(state["random"])
+    if trainer.device.type == "cuda" and state["random_cuda"]:
+        torch.cuda.set_rng_state_all(state["random_cuda"])
+
+
+def load_trainer(kind, path, model, callbacks, *, loss, device):
+    """The trainer of a file, see `Trainer.load`."""
+    state = read(path)
+    settings = dict(state["settings"])
+    name, budget = settings.pop("loss"), known_budget(settings.pop("budget"))
+    model = build(state["model"]) if model is None else model
+    load_weights(model, state["model"], state["weights"])  # takes on the widths
+    optimizer = new_optimizer(model, state["optimizer"])
+    trainer = kind(model, optimizer, callbacks, loss=loss or known_loss(name), budget=budget, device=device, **settings)
+    restore(trainer, state)
+    return trainer
+
+
+def fill_groups(optimizer: torch.optim.Optimizer, model: nn.Module, saved: dict):
+    """Gives an optimizer the model's parameters as the file groups them, and the state they had."""
+    if type(optimizer).__name__ != saved["class"]:
+        raise ValueError(f"the checkpoint holds {saved['class']}, and the optimizer is {type(optimizer).__name__}")
+    named = dict(model.named_parameters())
+    optimizer.state.clear()
+    for group, names in zip(optimizer.param_groups, saved["groups"], strict=True):
+        group["params"] = [named[name] for name in names]
+    optimizer.load_state_dict(saved["state"])
+
+
+def new_optimizer(model: nn.Module, saved: dict) -> torch.optim.Optimizer:
+    """An optimizer of torch.optim of the class and with the groups that a checkpoint names."""
+    kind = getattr(torch.optim, saved["class"], None)
+    if not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)):
+        raise ValueError(f"the checkpoint was written with the optimizer {saved['class']}, which torch.optim lacks")
+    named = dict(model.named_parameters())
+    groups = [{"params": [named[name] for name in names]} for names in saved["groups"]]
+    return kind(groups, lr=1e-3)  # the rate, like all settings, is overwritten by `restore`
+
+
+def known_loss(name: str):
+    """A loss of torch.nn.functional by its name."""
+    if not hasattr(functional, name):
+        raise ValueError(
+            f"the checkpoint was written with the loss {name!r}, not one of torch.nn.functional: pass loss="
+        )
+    return getattr(functional, name)
+
+
+def known_budget(limits: dict | None) -> Budget | None:
+    """Return the budget that a checkpoint describes."""
+    return None if limits is None else Budget(**limits)

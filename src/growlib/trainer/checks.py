@@ -1,0 +1,63 @@
+"""What a trainer asks before it begins: does the model take these data?"""
+
+from numbers import Integral, Real
+
+import torch
+from torch import nn
+
+from growlib.layers import evaluating, uncompiled
+
+
+def refuse_unfit(model: nn.Module, data: tuple, epochs: list[int], done: int = 0):
+    """Raises a ValueError for data that the model does not take, or nothing to do.
+
+    Args:
+        model: What will be trained.
+        data: Data sets.
+        epochs: For each of them.
+        done: The number of data sets that the trainer has finished.
+    """
+    if not data or len(epochs) != len(data) or not all(isinstance(n, int) and n > 0 for n in epochs):
+        raise ValueError(
+            f"fit needs data and a whole number of epochs for each, and got {len(data)} data sets, {epochs}"
+        )
+    known = getattr(model, "tasks", [task.name for task in data])
+    if done >= len(data) or any(task.name not in known for task in data[:done]):
+        raise ValueError(
+            f"the trainer has finished {done} tasks of its stream ({', '.join(known[:done])}): pass the whole stream, "
+            f"not {', '.join(task.name for task in data)}"
+        )
+    for task in data[done:]:
+        classes = _classes(model, task)
+        for split in ("train", "val", "test"):
+            labels = getattr(task, split).labels
+            if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+                raise ValueError(
+                    f"labels of {task.name} ({split}) reach from {labels.min()} to {labels.max()}, and the model "
+                    f"has {classes} outputs: they must be 0 to {classes - 1}"
+                )
+
+
+def refuse_settings(batch_size: int, accumulate: int, clip: float | None, seed: int):
+    """Raises a ValueError for settings with which no Trainer can learn."""
+    for name, number in {"batch_size": batch_size, "accumulate": accumulate}.items():
+        if isinstance(number, bool) or not isinstance(number, Integral) or number < 1:
+            raise ValueError(f"{name} must be a whole number of at least 1, and is {number!r}")
+    if clip is not None and not (isinstance(clip, Real) and clip > 0):
+        raise ValueError(f"clip={clip!r} must be above 0, the largest norm of all gradients together, or None")
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or seed < 0:
+        raise ValueError(f"seed={seed!r} must be a whole number from 0 on: runs are repeatable by it")
+
+
+@torch.no_grad()
+def _classes(model: nn.Module, task) -> int:
+    if task.name in getattr(model, "closed", ()):
+        raise ValueError(f"task {task.name!r} is closed: its units keep their values for ever. Train a new one")
+    inputs, _ = task.batch("train", torch.arange(1, device=task.train.labels.device))
+    named = (task.name,) if task.name in getattr(model, "tasks", ()) else ()
+    try:
+        with evaluating(model), uncompiled():
+            outputs = model(inputs.to(next(model.parameters()).device), *named).shape[1]
+            return outputs if named or not hasattr(model, "tasks") else len(task.classes)  # of a task that is to come
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(f"the model does not take {task.name}, of shape {tuple(task.shape)}: {error}") from error

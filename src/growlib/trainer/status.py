@@ -1,0 +1,81 @@
+"""Status: what callbacks ask a trainer, and people too: where the run is, and the batch that it has just seen."""
+
+import math
+
+from growlib import parallel
+from growlib.signals import Probe
+
+
+class Status:
+    """The read-only side of a Trainer."""
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps that are done, in all."""
+        return self.progress.step
+
+    @property
+    def epoch(self) -> int:
+        """Epochs that are done, in all."""
+        return self.progress.epoch
+
+    @property
+    def training_flops(self) -> int:
+        """Floating-point operations that training took, in all."""
+        return self.progress.training_flops
+
+    @property
+    def seconds(self) -> float:
+        """Spent in training, in all."""
+        return self.progress.seconds
+
+    @property
+    def epochs(self) -> int:
+        """Of the present task."""
+        self.need_fit("epochs")
+        return self.plan[min(self.progress.task, len(self.plan) - 1)]
+
+    @property
+    def steps(self) -> int:
+        """Of the present task, all in all."""
+        self.need_fit("steps")
+        return self.epochs * math.ceil(len(self.data.train) / (self.batch_size * self.accumulate))
+
+    @property
+    def done(self) -> float:
+        """The share of the present task that is done, from 0 to 1."""
+        self.need_fit("done")
+        return min(1.0, (self.progress.task_epoch + self.progress.examples / len(self.data.train)) / self.epochs)
+
+    @property
+    def moment(self) -> str | None:
+        """What has just begun or ended: "step", "epoch", "task" or "fit"."""
+        return self.progress.running.partition("_")[2] or None
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C was pressed: of several processes, on any of them and before this step's gradients met."""
+        return bool(self.ctrl_c) if parallel.world() == 1 else self.replica.asked
+
+    def need_fit(self, what: str):
+        """Raises a RuntimeError before the first call of `fit`."""
+        if self.plan is None:
+            raise RuntimeError(f"there is no `{what}` before the first fit: it speaks of the task that is trained")
+
+    def probe(self) -> Probe:
+        """The batch of the last step (where gradients accumulate, its last part) as the model sees it now.
+
+        Nothing is computed before it is asked for, and nothing twice between two changes of the model.
+
+        Raises:
+            RuntimeError: Before the first step.
+        """
+        if self.inputs is None:
+            raise RuntimeError(
+                "there is no batch to probe before the first step: call fit first, or make one, "
+                "Probe(model, inputs, labels, loss)"
+            )
+        moment = self.step, id(self.inputs)
+        if self.last_probe[0] != moment:
+            self.last_probe = moment, Probe(self.model, self.inputs, self.labels, self.loss, self.optimizer)
+        return self.last_probe[1]
