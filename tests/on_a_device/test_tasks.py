@@ -29,6 +29,7 @@ from growlib import (
     task_costs,
 )
 from growlib import load as load_data
+from growlib.continual.routing import route
 
 pytestmark = pytest.mark.gpu
 
@@ -74,7 +75,7 @@ def heads(tasks):
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_learns_two_tasks_and_goes_on_from_a_checkpoint(name, tasks, tmp_path):
     def callbacks(step):
-        return [METHODS[name](tasks), SaveAt(tmp_path / "mid.pt", step)]
+        return METHODS[name](tasks), SaveAt(tmp_path / "mid.pt", step)
 
     turned = [task.augmented(shift=1) for task in tasks]
     whole = trained(*callbacks(6), model=heads(tasks), data=turned)
@@ -107,4 +108,5 @@ def test_a_grown_network_of_tasks_is_loaded_on_the_device_and_on_the_cpu(tasks, 
     assert retention_certificate(before, after)["logits_changed"] == 0
     there = Trainer.load(tmp_path / "tasks.pt", callbacks=[NeuronGenesis(hidden=4)], device="cpu")
     inputs = torch.rand(4, *tasks[0].shape)
+    assert route(model, inputs).device.type == DEVICE
     torch.testing.assert_close(there.model.all_logits(inputs), to_cpu(model.all_logits(inputs.to(DEVICE))))

@@ -130,6 +130,14 @@ def test_any_network_is_made_growable_there():
     assert len(hidden_of(model)) == 2 and all_there(model)
 
 
+@pytest.mark.parametrize("device", ["cpu", DEVICE])
+def test_examples_come_from_anywhere(device):
+    torch.manual_seed(0)
+    tokens = nn.Sequential(nn.Embedding(9, 4), nn.Flatten(), nn.Linear(12, 6), nn.ReLU(), nn.Linear(6, 2)).to(DEVICE)
+    assert len(hidden_of(growable(tokens, torch.arange(6).view(2, 3).to(device)))) >= 1
+    assert len(hidden_of(growable(norms().to(DEVICE), torch.randn(4, 12).to(device)))) == 2
+
+
 def test_a_network_of_torchvision_grows_there():
     torch.manual_seed(0)
     inputs = torch.randn(2, 3, 32, 32).to(DEVICE)

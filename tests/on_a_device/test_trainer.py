@@ -26,14 +26,23 @@ ROUGHLY = {"rtol": 0.05, "atol": 0.05}  # on a device autocast computes in bfloa
 
 
 class Spoil(Callback):
-    """Makes the loss of one step NaN."""
+    """Makes the loss of one step something else."""
 
-    def __init__(self, step):
-        self.step = step
+    def __init__(self, step, change):
+        self.step, self.change = step, change
 
     def after_loss(self, trainer):
         if trainer.step == self.step:
-            trainer.batch_loss = trainer.batch_loss * float("nan")
+            trainer.batch_loss = self.change(trainer.batch_loss)
+
+
+def times_nan(loss):
+    return loss * float("nan")
+
+
+def plus_infinity(loss):
+    """Leaves the gradients as they are, so that the losses of later steps are finite."""
+    return loss + float("inf")
 
 
 class Noisy(nn.Module):
@@ -81,8 +90,9 @@ def test_augmentation_draws_on_the_device():
     trained(data=[data], model=ConvNet((1, 8, 8), [4], [6], 10))
 
 
-def test_a_loss_of_nan_leads_back_to_the_start_of_the_epoch():
-    trainer = trained(Spoil(4), epochs=1)
+@pytest.mark.parametrize("change", [times_nan, plus_infinity])
+def test_a_loss_that_is_not_finite_leads_back_to_the_start_of_the_epoch(change):
+    trainer = trained(Spoil(4, change), epochs=1)
     before = to_cpu(trainer.model.state_dict())
     with pytest.raises(FloatingPointError, match="back at step 3"):
         trainer.fit(digits(), epochs=2)
