@@ -68,6 +68,23 @@ def test_all_that_learns_is_on_the_device():
     assert trainer.history.records[-1]["val_loss"] == pytest.approx(trainer.evaluate(digits())["loss"])
 
 
+class Types(Callback):
+    """Notes of which types the logits are."""
+
+    def __init__(self):
+        self.seen = set()
+
+    def after_loss(self, trainer):
+        self.seen.add(trainer.logits.dtype)
+
+
+def test_a_device_computes_in_bfloat16_and_keeps_float32():
+    types = Types()
+    trainer = trained(types, model=ConvNet((1, 8, 8), [4], [6], 10))
+    assert types.seen == {torch.bfloat16}
+    assert {tensor.dtype for tensor in trainer.model.parameters()} == {torch.float32}
+
+
 def test_evaluate_and_predict_take_what_is_on_the_cpu():
     data, trainer = digits(), trained()
     logits = trainer.predict(data.val.images)
