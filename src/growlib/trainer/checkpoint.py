@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from growlib import generators
 from growlib.costs import Budget
 from growlib.growth import lost_tensors
 from growlib.growth.depth import rediscover
@@ -136,8 +137,7 @@ def state_of(trainer) -> dict:
         },
         "progress": trainer.progress.state_dict(),
         "normalization": trainer.normalization,
-        "random": torch.get_rng_state(),
-        "random_cuda": torch.cuda.get_rng_state_all() if trainer.device.type == "cuda" else [],
+        "random": generators.states(trainer.device),
     }
 
 
@@ -173,9 +173,7 @@ def restore(trainer, state: dict):
     trainer.normalization = state["normalization"]
     trainer.forget_model()
     trainer.batch_size, trainer.accumulate = state["settings"]["batch_size"], state["settings"]["accumulate"]
-    torch.set_rng_state(state["random"])
-    if trainer.device.type == "cuda" and state["random_cuda"]:
-        torch.cuda.set_rng_state_all(state["random_cuda"])
+    generators.put_back(state["random"], trainer.device)
 
 
 def load_trainer(kind, path, model, callbacks, *, loss, device):
