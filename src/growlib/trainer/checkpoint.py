@@ -176,6 +176,23 @@ def restore(trainer, state: dict):
     generators.put_back(state["random"], trainer.device)
 
 
+def load_model(path, model: nn.Module | None = None) -> nn.Module:
+    """The model of a checkpoint alone, in eval mode on the CPU. No code of the file is run.
+
+    Args:
+        path: A file that `Trainer.save` or Checkpoint wrote.
+        model: A fresh one, for classes that growlib.models does not have; it is resized to the file.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is no whole checkpoint of this format, or of another class.
+    """
+    state = read(path)
+    model = build(state["model"]) if model is None else model
+    load_weights(model, state["model"], state["weights"])
+    return model.eval()
+
+
 def load_trainer(kind, path, model, callbacks, *, loss, device):
     """The trainer of a file, see `Trainer.load`."""
     state = read(path)
