@@ -263,7 +263,7 @@ def test_an_interval_moves_and_stretches_with_its_sample(values, shift, scale):
 
 
 def test_a_missing_scipy_names_the_extra(monkeypatch):
-    monkeypatch.setitem(sys.modules, "scipy.stats", None)
+    monkeypatch.setitem(sys.modules, "scipy.special", None)
     with pytest.raises(ImportError, match=r"pip install 'growlib\[analysis\]'"):
         results.interval([1, 2])
 

@@ -96,11 +96,12 @@ def read(chapter: str, run: str | None = None, folder: str | Path | None = None)
     if home is None:
         known = ", ".join(chapters(folder)) or "none of any chapter"
         raise LookupError(f"no recorded runs in {' or '.join(map(str, homes))}: there are {known}")
-    records = sorted(map(_load, home.glob("*.json")), key=lambda record: (_natural(record["run"]), record["seed"]))
-    runs = dict.fromkeys(record["run"] for record in records)
-    if run is not None and run not in runs:
-        raise LookupError(f"no recorded run {run!r} in {home}: there are {', '.join(runs)}")
-    return [record for record in records if run in (None, record["run"])]
+    files = [(path, _run_of(path)) for path in home.glob("*.json")]
+    chosen = [path for path, name in files if run in (None, name)]
+    if not chosen:
+        known = ", ".join(sorted({name for _, name in files}, key=_natural))
+        raise LookupError(f"no recorded run {run!r} in {home}: there are {known}")
+    return sorted(map(_load, chosen), key=lambda record: (_natural(record["run"]), record["seed"]))
 
 
 def chapters(folder: str | Path | None = None) -> list[str]:
@@ -172,6 +173,10 @@ def path_of(root: Path, chapter: str, run: str, seed: int) -> Path:
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise ValueError(f"cannot record seed {seed!r}: a seed is an integer from 0 on")
     return root / chapter / (f"{run}.json" if chapter == "benchmarks" else f"{run}-seed{seed}.json")
+
+
+def _run_of(path: Path) -> str:
+    return path.stem if path.parent.name == "benchmarks" else path.stem.rpartition("-seed")[0]
 
 
 def previous(path: Path, profile: str) -> dict | None:
