@@ -3,16 +3,19 @@ PROFILE ?= quick
 WORKERS ?= 2
 # Seconds that one cell of a notebook may take.
 TIMEOUT ?= 900
+# Without bytecode on disk, every notebook would compile PyTorch's sources anew: seconds each.
+unexport PYTHONDONTWRITEBYTECODE
 SETUP := .venv/.ready
 BIN := .venv/bin
 
-.PHONY: help book test lab notebooks paper clean
+.PHONY: help book test quick lab notebooks paper address clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make book                        execute the notebooks and build _build/html/index.html"
 	@echo "make book PROFILE=standard       the same on the real data sets (quick | standard | full)"
-	@echo "make test                        run the tests, then every notebook"
+	@echo "make test                        run the tests and every notebook, whose outputs the book then shows"
+	@echo "make quick                       the tests without the slow ones and without the notebooks"
 	@echo "make lab                         open the notebooks in JupyterLab"
 	@echo "make notebooks PROFILE=standard  execute the notebooks with papermill into _build/notebooks"
 	@echo "make paper                       the book, and its paper as _build/paper.pdf (needs Chromium or Chrome)"
@@ -25,9 +28,14 @@ book: $(SETUP)
 	@echo "The book: $(CURDIR)/_build/html/index.html"
 
 # GROWLIB_DATA is dropped so that the tests see the data sets that every clone has.
+PYTEST := env -u GROWLIB_DATA GROWLIB_PROFILE=quick OMP_NUM_THREADS=1 MPLBACKEND=agg \
+	  $(BIN)/pytest -n $(WORKERS) --maxschedchunk=1
+
 test: $(SETUP)
-	env -u GROWLIB_DATA GROWLIB_PROFILE=quick OMP_NUM_THREADS=1 MPLBACKEND=agg \
-	  $(BIN)/pytest -n $(WORKERS) --maxschedchunk=1 --nbmake --nbmake-timeout=$(TIMEOUT) tests notebooks
+	$(PYTEST) --nbmake --nbmake-timeout=$(TIMEOUT) --book notebooks tests
+
+quick: $(SETUP)
+	$(PYTEST) -m "not slow" tests
 
 lab: $(SETUP)
 	$(BIN)/jupyter lab notebooks
