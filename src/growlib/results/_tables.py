@@ -94,7 +94,7 @@ def stamp(records: Iterable[Mapping]) -> str:
     """Says in one line where numbers come from: seeds, profile, device, data and commit."""
     records = list(records)
     count = len({record["seed"] for record in records})
-    data = {f"{name} sha256 {sha[:8]}": None for record in records for name, sha in record["data"].items()}
+    data = {_origin(*pair): None for record in records for pair in record["data"].items()}
     commits = [re.sub(r"^([0-9a-f]{7})[0-9a-f]*", r"\1", record["commit"]) for record in records]
     parts = [
         f"{count} seed{'s' * (count != 1)}",
@@ -104,6 +104,10 @@ def stamp(records: Iterable[Mapping]) -> str:
         "commit " + _every(commits),
     ]
     return ", ".join(parts)
+
+
+def _origin(name: str, sha: str) -> str:
+    return f"{name} {sha}" if sha.startswith("generated") else f"{name} sha256 {sha[:8]}"
 
 
 def _every(texts: Iterable[str]) -> str:
