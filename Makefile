@@ -19,6 +19,7 @@ help:
 	@echo "make lab                         open the notebooks in JupyterLab"
 	@echo "make notebooks PROFILE=standard  execute the notebooks with papermill into _build/notebooks"
 	@echo "make paper                       the book, and its paper as _build/paper.pdf (needs Chromium or Chrome)"
+	@echo "make address REPO=owner/name     let everything point to another repository"
 	@echo "make clean                       remove what was built (.venv and the data sets stay)"
 	@echo "PYTHON=python3.12 make ...       choose the Python that .venv is made from"
 
@@ -54,6 +55,9 @@ paper: book
 	$$found --headless --no-sandbox --disable-gpu --no-pdf-header-footer --virtual-time-budget=8000 \
 	  --print-to-pdf=$(CURDIR)/_build/paper.pdf file://$(CURDIR)/_build/html/book/paper.html 2>/dev/null
 	@echo "The paper: $(CURDIR)/_build/paper.pdf"
+
+address: $(SETUP)
+	$(BIN)/python book/address.py $(REPO)
 
 clean:
 	rm -rf _build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
