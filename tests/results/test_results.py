@@ -39,6 +39,7 @@ def write(folder, run="growing", seed=0, chapter="02_growing_wider", **changes):
 def clean(monkeypatch):
     """Full runs are allowed, whatever a developer has changed."""
     monkeypatch.setattr(_runner, "code", lambda: COMMIT)
+    monkeypatch.setenv("GROWLIB_COMMIT", COMMIT)
 
 
 @pytest.fixture
@@ -238,6 +239,7 @@ def test_the_commit_says_when_code_was_changed_but_not_when_a_record_was_added(t
         return json.loads(write(None).read_text())["commit"]
 
     monkeypatch.delenv("GROWLIB_RESULTS", raising=False)
+    monkeypatch.delenv("GROWLIB_COMMIT")
     monkeypatch.setattr(_records, "embedded", lambda: tmp_path / "data")
     (tmp_path / "pyproject.toml").touch()
     assert commit().startswith("growlib ")
@@ -483,6 +485,7 @@ def test_a_failed_run_is_reported_at_the_end_and_the_others_are_kept(tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_processes_give_the_records_of_one_process_and_share_the_threads(tmp_path, monkeypatch):
     (tmp_path / "experiment.py").write_text(MODULE)
     monkeypatch.syspath_prepend(tmp_path)
