@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from math import prod
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d, relu
 
@@ -168,3 +169,10 @@ def positive(name: str, *widths: int) -> tuple[int, ...]:
     if not all(isinstance(width, int) and width > 0 for width in widths):
         raise ValueError(f"{name} needs whole, positive sizes, and got {list(widths)}")
     return widths
+
+
+def channels_last(images: Tensor) -> Tensor:
+    """Images whose channels lie side by side in memory, as convolutions on a CPU like them: all that they compute then
+    does so too, whatever the layout of their weights. One image gains nothing, and vmap, which EWC needs, cannot do it.
+    """
+    return images.contiguous(memory_format=torch.channels_last) if images.shape[0] > 1 else images

@@ -11,7 +11,7 @@ from growlib.growth import Change, widen
 from growlib.growth.surgery import adopt, refuse_unmovable
 from growlib.growth.width import described
 from growlib.layers import Hidden
-from growlib.models._plain import positive
+from growlib.models._plain import channels_last, positive
 from growlib.models._tagged import INPUTS, TaskBatchNorm2d, TaskConv2d, TaskLinear
 from growlib.models._task_model import TaskModel
 
@@ -229,9 +229,7 @@ class TaskNet(TaskModel):
                 "images of other sizes go through data.reshaped(...)"
             )
         tasks = sorted({task for number in numbers for task in self.needed(number)})
-        if self.convolutions and len(inputs) > 1:  # one image gains nothing, and vmap, which EWC needs, cannot do it
-            inputs = inputs.contiguous(memory_format=torch.channels_last)  # faster on a CPU
-        parts = {INPUTS: inputs if self.convolutions else inputs.flatten(1)}
+        parts = {INPUTS: channels_last(inputs) if self.convolutions else inputs.flatten(1)}
         for position, name in enumerate(self.convolutions, 1):
             parts = getattr(self, name)(parts, tasks)  # (B, channels, H, W) of every task
             if position in self.pools:
