@@ -85,6 +85,7 @@ def certified(model, before: dict, *data) -> dict:
 
 
 @pytest.mark.filterwarnings("ignore:growlib. all new units:UserWarning")  # nets as small as these may have dead ones
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None, phases=[Phase.explicit, Phase.generate])  # shrinking would take minutes
 @given(
     kind=st.sampled_from(list(KINDS)),
