@@ -206,6 +206,17 @@ def load_trainer(kind, path, model, callbacks, *, loss, device):
     return trainer
 
 
+def resume(trainer, path):
+    """The trainer where the one that wrote the file was, see `Trainer.resume`."""
+    if not Path(path).exists():
+        return trainer
+    state = read(path)
+    if (seed := state["settings"]["seed"]) != trainer.seed:
+        raise ValueError(f"{path} is of a run with seed {seed}, and this trainer has seed {trainer.seed}")
+    restore(trainer, state)
+    return trainer
+
+
 def fill_groups(optimizer: torch.optim.Optimizer, model: nn.Module, saved: dict):
     """Gives an optimizer the model's parameters as the file groups them, and the state they had."""
     if type(optimizer).__name__ != saved["class"]:

@@ -266,6 +266,14 @@ class Trainer(Status, Events, StructuralChanges):
         if parallel.rank() == 0:
             checkpoint.write(path, checkpoint.state_of(self))
 
+    def resume(self, path) -> "Trainer":
+        """This trainer, where the one that wrote the file was; as it is if there is no file.
+
+        Args:
+            path: A file that `save` or Checkpoint wrote in an earlier attempt at the same run.
+        """
+        return checkpoint.resume(self, path)
+
     @classmethod
     def load(cls, path, model: nn.Module | None = None, callbacks=(), *, loss=None, device: str = "auto") -> "Trainer":
         """A trainer that goes on where the one that wrote the file was.
