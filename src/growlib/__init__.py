@@ -89,6 +89,7 @@ from growlib.models import (
     TaskLinear,
     TaskModel,
     TaskNet,
+    TaskSpeedNet,
     dirac,
     whiten,
 )
@@ -170,7 +171,7 @@ __all__ = [
     *("mirrored", "cropped", "view_accuracy", "whiten", "dirac"),
     # data and models
     *("Dataset", "Split", "load", "permuted", "relabelled", "split_by_class"),
-    *("MLP", "ConvNet", "ResNet", "SpeedNet", "TaskNet", "TaskModel", "Attention"),
+    *("MLP", "ConvNet", "ResNet", "SpeedNet", "TaskNet", "TaskSpeedNet", "TaskModel", "Attention"),
     *("GrowLinear", "GrowConv2d", "GrowBatchNorm2d", "TaskLinear", "TaskConv2d", "TaskBatchNorm2d"),
     # grow
     *("growable", "hidden_of", "Hidden", "widen", "deepen", "prune", "Change", "check_growth", "lost_tensors"),

@@ -41,11 +41,16 @@ def whiten(layer: nn.Conv2d, images: Tensor, epsilon: float = 5e-4):
 
 
 @torch.no_grad()
-def dirac(layer: nn.Conv2d) -> nn.Conv2d:
-    """Lets the first filters of a convolution pass its channels on as they are; the others stay as they were.
+def dirac(layer: nn.Conv2d, first: int = 0) -> nn.Conv2d:
+    """Lets the first filters of a convolution pass channels on as they are; the others stay as they were.
+
+    Args:
+        layer: Any convolution of images.
+        first: The first channel that is passed on; those before it have no part in these filters.
 
     Source: Zagoruyko, Komodakis, "DiracNets: Training Very Deep Neural Networks Without Skip-Connections" (2017); only
         in part, as in Jordan (2024), section 3.1.
     """
-    nn.init.dirac_(layer.weight[: layer.weight.shape[1]])
+    filters = layer.weight[: layer.weight.shape[1] - first].zero_()
+    nn.init.dirac_(filters[:, first:])
     return layer

@@ -7,6 +7,7 @@ a matrix of another shape sums in another order, and the answers of old tasks wo
 import torch
 from torch import Tensor, nn
 
+from growlib.growth.surgery import adopt
 from growlib.layers import GrowBatchNorm2d, GrowConv2d, GrowLinear
 
 INPUTS = "inputs"  # what comes from outside, belongs to no task and may be read by all
@@ -41,6 +42,14 @@ class Tagged(nn.Module):
         """The task that every unit belongs to, (units,) of int64."""
         return torch.cat([torch.full((width,), task) for task, width in self.widths.items()])
 
+    def join(self, optimizer, block: nn.Module):
+        """Lets the tensors of a new block join the groups that those of this layer's other blocks are in."""
+        held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        ids = {id(parameter) for parameter in held}
+        for name, tensor in block.named_parameters():
+            kin = [getattr(other, name) for other in self.blocks.values() if other is not block]
+            adopt(optimizer, [tensor], like=[parameter for parameter in kin if id(parameter) in ids] or held)
+
     def close(self, task: int):
         """Freezes the block of a task, if it has one."""
         self.closed.add(task)
@@ -70,7 +79,15 @@ class Tagged(nn.Module):
 
 
 class TaskLinear(Tagged):
-    """A linear layer whose units belong to tasks."""
+    """A linear layer whose units belong to tasks.
+
+    Args:
+        bias: Whether units have one.
+    """
+
+    def __init__(self, bias: bool = True):
+        super().__init__()
+        self.bias = bias
 
     def add(self, task: int, units: int, sources: dict) -> GrowLinear:
         """Gives a task its units.
@@ -80,7 +97,7 @@ class TaskLinear(Tagged):
             units: How many.
             sources: What they read: the task that owns it, or INPUTS, and its width.
         """
-        return self.put(task, GrowLinear(sum(sources.values()), units), sources)
+        return self.put(task, GrowLinear(sum(sources.values()), units, self.bias), sources)
 
 
 class TaskConv2d(Tagged):

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import max_pool2d, relu
 
 from growlib.growth import Change, widen
-from growlib.growth.surgery import adopt, refuse_unmovable
+from growlib.growth.surgery import refuse_unmovable
 from growlib.growth.width import described
 from growlib.layers import Hidden
 from growlib.models._plain import channels_last, positive
@@ -36,6 +36,8 @@ class TaskNet(TaskModel):
         closed: The names of the tasks that are closed.
     """
 
+    activation = staticmethod(relu)
+
     def __init__(
         self,
         shape: Sequence[int],
@@ -56,17 +58,20 @@ class TaskNet(TaskModel):
         self._refuse_pools(len(channels))
         self.convolutions = [f"conv{number}" for number in range(1, len(channels) + 1)]
         self.dense = [f"hidden{number}" for number in range(1, len(hidden) + 1)]
-        for name in self.convolutions:
-            self.add_module(name, TaskConv2d(3, bias=not norm))
-            if norm:
-                self.add_module(name.replace("conv", "norm"), TaskBatchNorm2d())
-        for name in [*self.dense, "output"]:
-            self.add_module(name, TaskLinear())
+        self._make_layers()
         self.grow(task, list(channels), list(hidden), classes)
         for settings in further:
             self.grow(**settings)
         for name in closed:
             self.close(name)
+
+    def _make_layers(self):
+        for name in self.convolutions:
+            self.add_module(name, TaskConv2d(3, bias=not self.norm))
+            if self.norm:
+                self.add_module(name.replace("conv", "norm"), TaskBatchNorm2d())
+        for name in [*self.dense, "output"]:
+            self.add_module(name, TaskLinear())
 
     def _refuse_pools(self, convolutions: int):
         if not set(self.pools) <= set(range(1, convolutions + 1)):
@@ -125,23 +130,30 @@ class TaskNet(TaskModel):
         read = self._read(transfer, head_only=not any(plan.values()))
         number = len(self.tasks)
         self.tasks.append(task)
-        new = []
-        sources = {INPUTS: self.input_shape[0] if self.convolutions else prod(self.input_shape)}
+        new = []  # every layer with its new block
+        sources = self._start(number, new) if any(plan.values()) else {}
         for name, units in plan.items():
             layer = getattr(self, name)
             if units:
-                new.append(layer.add(number, units, sources))
+                new.append((layer, layer.add(number, units, sources)))
                 if name in self.convolutions and self.norm:
-                    new.append(self.norm_of(name).add(number, units))
+                    new.append((self.norm_of(name), self.norm_of(name).add(number, units)))
             widths = layer.widths
             sources = {source: widths[source] for source in (*read, number) if source in widths}
-        new.append(self.output.add(number, classes, sources))
-        for module in new:
-            module.to(next(self.parameters())).train(self.training)
-        if optimizer is not None:
-            held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-            adopt(optimizer, [tensor for module in new for tensor in module.parameters()], like=held)
+        new.append((self.output, self.output.add(number, classes, sources or self._inputs)))
+        for layer, block in new:
+            block.to(next(self.parameters())).train(self.training)
+            if optimizer is not None:
+                layer.join(optimizer, block)
         return described(self, "task", task, 0, sum(plan.values()))
+
+    @property
+    def _inputs(self) -> dict:
+        return {INPUTS: self.input_shape[0] if self.convolutions else prod(self.input_shape)}
+
+    def _start(self, number: int, new: list) -> dict:
+        """What the first layer of a task reads, and how wide that is; `new` takes the blocks that this needs."""
+        return self._inputs
 
     def _read(self, transfer, head_only: bool) -> list[int]:
         """The numbers of the earlier tasks whose units a new task reads."""
@@ -229,18 +241,23 @@ class TaskNet(TaskModel):
                 "images of other sizes go through data.reshaped(...)"
             )
         tasks = sorted({task for number in numbers for task in self.needed(number)})
-        parts = {INPUTS: channels_last(inputs) if self.convolutions else inputs.flatten(1)}
+        parts = self._begun(channels_last(inputs) if self.convolutions else inputs.flatten(1), tasks)
         for position, name in enumerate(self.convolutions, 1):
             parts = getattr(self, name)(parts, tasks)  # (B, channels, H, W) of every task
             if position in self.pools:
                 parts = {task: max_pool2d(units, 2) for task, units in parts.items()}
             parts = self.norm_of(name)(parts, tasks) if self.norm else parts
-            parts = {task: relu(units) for task, units in parts.items()}
+            parts = {task: self.activation(units) for task, units in parts.items()}
         if self.convolutions:
             parts = {task: units.amax((2, 3)) for task, units in parts.items()}  # (B, channels)
         for name in self.dense:
-            parts = {task: relu(units) for task, units in getattr(self, name)(parts, tasks).items()}  # (B, units)
+            layer = getattr(self, name)
+            parts = {task: self.activation(units) for task, units in layer(parts, tasks).items()}  # (B, units)
         return parts
+
+    def _begun(self, inputs: Tensor, tasks) -> dict:
+        """What the first layers of some tasks read."""
+        return {INPUTS: inputs}
 
     def forward(self, inputs: Tensor, task: str | int | Sequence | None = None) -> Tensor | list[Tensor]:
         if isinstance(task, list | tuple):  # what they share is computed once
