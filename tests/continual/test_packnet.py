@@ -233,9 +233,7 @@ def test_a_task_that_ends_before_it_is_pruned_is_pruned_then(tasks):
                 trainer.stop_task("for the test")
 
     pack, watch = PackNet(0.3), Snapshots(tasks)
-    with pytest.warns(
-        UserWarning, match="'digits-1' ended before PackNet pruned it, at 70%"
-    ):
+    with pytest.warns(UserWarning, match="'digits-1' ended before PackNet pruned it, at 70%"):
         trainer = make([pack, Stop(), watch], tasks, model=Deeper([data.name for data in tasks]))
         trainer.fit(*tasks, epochs=[10, 3, 3])
     for owner in pack.owners.values():

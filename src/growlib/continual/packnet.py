@@ -21,8 +21,8 @@ class PackNet(Callback):
     normalisations that tasks share are fixed with the first task.
 
     Who owns a weight lies in the model, in a buffer beside it, and the masks act in the model's forward: also in a copy
-    of it, and in one that is loaded from a checkpoint. A task that ends before it is pruned is pruned then, and a warning
-    says so.
+    of it, and in one that is loaded from a checkpoint. A task that ends before it is pruned is pruned then, with a
+    warning.
 
     Args:
         keep: The share of every layer's weights that each task owns: 0.1 is room for ten tasks.
@@ -112,8 +112,8 @@ class PackNet(Callback):
     def after_task(self, trainer):
         if not self.pruned:
             warnings.warn(
-                f"task {self.tasks[-1]!r} ended before PackNet pruned it, at {self.train:.0%} of its steps: it is pruned "
-                "now, and nothing has trained what is left. Let train= be less, or stop later",
+                f"task {self.tasks[-1]!r} ended before PackNet pruned it, at {self.train:.0%} of its steps: it is "
+                "pruned now, and nothing has trained what is left. Let train= be less, or stop later",
                 stacklevel=2,
             )
             self.prune(trainer)
