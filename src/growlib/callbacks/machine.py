@@ -86,7 +86,7 @@ def resident_bytes() -> int:
 
 
 def device_memory(device: torch.device) -> tuple[int, int] | None:
-    """The bytes of an accelerator that this process holds, and all there are; None for a CPU, or if torch can't tell."""
+    """The bytes of an accelerator that this process holds, and all; None for a CPU, or if torch can't tell."""
     if device.type == "cpu":
         return None
     tell = torch.cuda.mem_get_info if device.type == "cuda" else getattr(torch.accelerator, "get_memory_info", None)
