@@ -62,6 +62,7 @@ def stop(tasks):
 
 
 def trained(tasks, callbacks, epochs=3, together=True):
+    torch.manual_seed(0)
     names = [data.name for data in tasks]
     trainer = make(callbacks, tasks, model=Heads(names, classes=2))
     for stream in [tasks] if together else [[data] for data in tasks]:
