@@ -217,7 +217,7 @@ def test_no_way_to_a_packed_model_is_silently_wrong(tasks):
     trainer, _ = run(tasks, pack := PackNet(0.3))
     right, state = answers(trainer, tasks[0]), trainer.model.state_dict()
     fresh = Deeper([data.name for data in tasks])
-    with pytest.raises(RuntimeError, match='Unexpected key.* "packed", "hidden1.weight_owner"'):
+    with pytest.raises(RuntimeError, match='Unexpected key.* "packed_tasks", "hidden1.weight_owner"'):
         fresh.load_state_dict(state)
     fresh.load_state_dict({name: state[name] for name in fresh.state_dict()})  # on purpose: what would be the answer
     assert not torch.equal(answers(Trained(fresh), tasks[0]), right)

@@ -111,7 +111,7 @@ class LRSchedule(Callback):
         return {} if self.scheduler is None else {"saved": self.scheduler.state_dict(), "rates": self.rates}
 
     def load_state_dict(self, state: dict):
-        self.saved, self.rates = state.get("saved"), state.get("rates")
+        self.saved, self.rates, self.beyond = state.get("saved"), state.get("rates"), 0
         if self.saved is None:  # put back to before it began
             self.scheduler = None
         elif self.scheduler is not None:

@@ -49,7 +49,7 @@ class PackNet(Callback):
                 f"PackNet needs a model with a head for every task, and {type(trainer.model).__name__} has one"
             )
         self.model = trainer.model
-        if not self.tasks and hasattr(self.model, owned.PACKED):
+        if not self.tasks and owned.PACKED in self.model._buffers:
             raise ValueError(
                 "the weights of this model belong to tasks that this PackNet knows nothing of: load it with the one "
                 "that packed it, Trainer.load(path, model, [pack])"

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 OWNER = "_owner"  # ending of the buffer beside a parameter: for every entry the number of a task from 1, or 0
-PACKED = "packed"  # buffer of the model: for every task its number, or 0
+PACKED = "packed_tasks"  # buffer of the model: for every task its number, or 0
 
 
 def own(layer: nn.Module, name: str):
@@ -14,7 +14,9 @@ def own(layer: nn.Module, name: str):
 
 def owners_of(model: nn.Module) -> dict[str, Tensor]:
     """The owners of all weights that have some, by the name of the parameter."""
-    return {name.removesuffix(OWNER): tensor for name, tensor in model.named_buffers() if name.endswith(OWNER)}
+    parameters = dict(model.named_parameters())
+    found = {name.removesuffix(OWNER): tensor for name, tensor in model.named_buffers() if name.endswith(OWNER)}
+    return {name: tensor for name, tensor in found.items() if name in parameters}
 
 
 def number_tasks(model: nn.Module, tasks: list[str]):
@@ -29,7 +31,7 @@ def number_tasks(model: nn.Module, tasks: list[str]):
 
 
 def _put_numbers(model: nn.Module, numbers: Tensor):
-    if not hasattr(model, PACKED):
+    if PACKED not in model._buffers:
         model.behind_mask = {}  # by name, the weights behind the mask while the model runs
         model.register_forward_pre_hook(mask, with_kwargs=True)
         model.register_forward_hook(unmask, always_call=True)
@@ -40,7 +42,7 @@ def mask(model: nn.Module, given: tuple, named: dict):
     """Hides what a task may not read: the newest one reads all, the others what they and those before them own."""
     asked = named.get("task", given[1] if len(given) > 1 else None)
     task = model.tasks.index(asked) if isinstance(asked, str) else (-1 if asked is None else asked)
-    numbers = dict(enumerate(model.packed.tolist()))
+    numbers = dict(enumerate(model.get_buffer(PACKED).tolist()))
     number = numbers.get(task % len(model.tasks), 0)
     if number in (0, max(numbers.values())):
         return
@@ -62,7 +64,7 @@ def unmask(model: nn.Module, given: tuple, result):
 
 def describe_owned(model: nn.Module) -> dict[str, list[str]]:
     """For every module that holds buffers about owners, their names."""
-    found = {"": [PACKED]} if hasattr(model, PACKED) else {}
+    found = {"": [PACKED]} if PACKED in model._buffers else {}
     for name in owners_of(model):
         layer, _, parameter = name.rpartition(".")
         found.setdefault(layer, []).append(parameter + OWNER)
@@ -74,7 +76,7 @@ def match_owned(model: nn.Module, wanted: dict[str, list[str]], weights: dict[st
     for name, buffers in wanted.items():
         layer = model.get_submodule(name)
         for buffer in buffers:
-            if buffer == PACKED and not hasattr(model, PACKED):
+            if buffer == PACKED and PACKED not in model._buffers:
                 _put_numbers(model, torch.zeros_like(weights[PACKED], device=next(model.parameters()).device))
             elif buffer.endswith(OWNER) and buffer not in layer._buffers:
                 own(layer, buffer.removesuffix(OWNER))
