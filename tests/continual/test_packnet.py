@@ -14,7 +14,7 @@ from growlib import MLP, Callback, TaskNet, Trainer, load
 from growlib.continual import PackNet
 from growlib.continual.packnet import parts
 from growlib.data import Split
-from growlib.trainer.checkpoint import load_weights, read
+from growlib.trainer import load_model
 
 
 @pytest.fixture(scope="module")
@@ -199,9 +199,7 @@ def test_a_packed_model_answers_right_wherever_it_is_loaded(tasks, tmp_path):
     for data, answer in zip(tasks, right, strict=True):
         assert torch.equal(answers(loaded, data), answer)
         assert loaded.evaluate(data) == trainer.evaluate(data)
-    alone, twin = Deeper(names), copy.deepcopy(trainer.model)
-    state = read(tmp_path / "file.pt")
-    load_weights(alone, state["model"], state["weights"])
+    alone, twin = load_model(tmp_path / "file.pt", Deeper(names)), copy.deepcopy(trainer.model)
     for model in (alone, twin):
         assert all(torch.equal(answers(Trained(model), data), a) for data, a in zip(tasks, right, strict=True))
 
