@@ -43,7 +43,9 @@ def _begin(layer: nn.Module):
 
 def _born(layer: nn.Module, indices: Tensor):
     """Draws the signs of new connections."""
-    layer.signs.view(-1)[indices] = _drawn(layer.signs.view(-1)[indices])
+    signs = layer.signs.flatten()  # a copy where the weight is channels_last
+    signs[indices] = _drawn(signs[indices])
+    layer.signs.copy_(signs.view(layer.signs.shape))
 
 
 def _drawn(signs: Tensor) -> Tensor:
