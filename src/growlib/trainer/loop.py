@@ -15,7 +15,7 @@ from growlib.trainer import checkpoint
 from growlib.trainer.bar import ProgressBar, watched
 from growlib.trainer.batches import Batch, derive_seed
 from growlib.trainer.changes import StructuralChanges
-from growlib.trainer.checks import refuse_settings, refuse_unfit
+from growlib.trainer.checks import refuse_optimizer, refuse_settings, refuse_unfit
 from growlib.trainer.events import RESUMABLE, Callback, Events, refuse_misspelt
 from growlib.trainer.guard import LossGuard
 from growlib.trainer.history import History
@@ -63,6 +63,7 @@ class Trainer(Status, Events, StructuralChanges):
         progress: bool | None = None,
     ):
         refuse_settings(batch_size, accumulate, clip, seed)
+        refuse_optimizer(optimizer)
         refuse_misspelt(callbacks)
         self.device = parallel.device() if device == "auto" else torch.device(device)
         self.replica = parallel.Replica(model.to(self.device))
