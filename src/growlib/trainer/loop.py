@@ -204,20 +204,6 @@ class Trainer(Status, Events, StructuralChanges):
             "widths": {hidden.name: hidden.width for hidden in getattr(self.model, "hidden", [])},
         }
 
-    def stop_task(self, reason: str):
-        """Ends the present task after this step or epoch: its `after_task` runs, and the next one starts afresh.
-
-        In the middle of an epoch the rest of it is dropped, and leaves no record.
-        """
-        self.need_fit("stop_task")
-        if self.progress.running not in ("after_task", "after_fit"):  # where there is nothing left to end
-            self.stopped = self.progress.ending = reason
-
-    def stop_run(self, reason: str):
-        """Ends the run after this step or epoch: nothing else ends, and the next call of `fit` goes on from here."""
-        self.need_fit("stop_run")
-        self.stopped, self.halted = reason, True
-
     # ------------------------------------------------------------------------------------------ looking at data
 
     @torch.no_grad()
