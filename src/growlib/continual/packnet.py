@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from growlib.continual._calls import on
-from growlib.growth.surgery import restart
+from growlib.growth.optimizers import restart
 from growlib.layers import evaluating
 from growlib.trainer import Callback
 

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
+from growlib.growth.journal import all_or_nothing
 from growlib.layers import Sparse, as_written, renew_compiled, sparse_layers
 from growlib.scores import at_random
 from growlib.signals import Probe
@@ -85,7 +85,7 @@ def sparsify(
     *,
     score: Callable = at_random,
     probe: Probe | None = None,
-    optimizer: Optimizer | None = None,
+    optimizer=None,
     backend: str = "masked",
 ) -> nn.Module:
     """Leaves exactly round(density x weights) connections in the linear layers and 2-D convolutions of a model.
@@ -131,15 +131,16 @@ def sparsify(
                 "name the layers, or choose another allocation"
             )
     stored = {name for name, layer in chosen.items() if to_store(name, layer, counts[name], backend, optimizer)}
-    for name, layer in chosen.items():
-        kept = worths[name].flatten().topk(counts[name]).indices
-        mask = torch.zeros_like(worths[name], dtype=torch.bool)
-        mask.view(-1)[kept] = True
-        if name in stored:
-            CsrLinear.of(layer, mask)
-        else:
-            as_masked(layer).wire(mask, optimizer)
-    renew_compiled(model)
+    with all_or_nothing(as_written(model), optimizer):
+        for name, layer in chosen.items():
+            kept = worths[name].flatten().topk(counts[name]).indices
+            mask = torch.zeros_like(worths[name], dtype=torch.bool)
+            mask.view(-1)[kept] = True
+            if name in stored:
+                CsrLinear.of(layer, mask)
+            else:
+                as_masked(layer).wire(mask, optimizer)
+        renew_compiled(model)
     return model
 
 
@@ -214,7 +215,7 @@ def _pooled(score: Callable, layers: dict[str, Sparse], probe) -> Tensor:
     return torch.cat([worth_of(score, layer, probe).flatten() for layer in layers.values()])
 
 
-def move(model: nn.Module, changes: dict, drop: Callable | None = None, optimizer: Optimizer | None = None):
+def move(model: nn.Module, changes: dict, drop: Callable | None = None, optimizer=None):
     """Moves connections, and checks that their number is what it was.
 
     Args:
@@ -225,15 +226,16 @@ def move(model: nn.Module, changes: dict, drop: Callable | None = None, optimize
     """
     layers = sparse_layers(model)
     before = sum(int(layers[name].mask.sum()) for name in changes)
-    for name, (gone, come) in changes.items():
-        mask = layers[name].mask.clone()
-        mask.view(-1)[gone], mask.view(-1)[come] = False, True
-        layers[name].wire(mask, optimizer)
-        if hasattr(drop, "born"):
-            drop.born(layers[name], come)
-    after = sum(int(layers[name].mask.sum()) for name in changes)
-    if after != before:
-        raise RuntimeError(f"rewiring made {after:,} connections out of {before:,}: this is a fault of growlib")
+    with all_or_nothing(as_written(model), optimizer):
+        for name, (gone, come) in changes.items():
+            mask = layers[name].mask.clone()
+            mask.view(-1)[gone], mask.view(-1)[come] = False, True
+            layers[name].wire(mask, optimizer)
+            if hasattr(drop, "born"):
+                drop.born(layers[name], come)
+        after = sum(int(layers[name].mask.sum()) for name in changes)
+        if after != before:
+            raise RuntimeError(f"rewiring made {after:,} connections out of {before:,}: this is a fault of growlib")
 
 
 def rewire(model, drop, regrow, fraction: float, probe=None, optimizer=None, scope: str = "layer") -> dict:

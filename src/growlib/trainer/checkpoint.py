@@ -10,7 +10,8 @@ from torch.nn import functional
 from growlib.costs import Budget
 from growlib.growth import lost_tensors
 from growlib.growth.depth import rediscover
-from growlib.growth.inserted import insertions, match
+from growlib.growth.inserted import Deeper, insertions, match
+from growlib.layers import take_on_widths, take_shapes
 from growlib.models import KNOWN
 from growlib.sparsity.csr import match_csr
 from growlib.sparsity.masked import describe_sparse, match_sparse
@@ -81,7 +82,11 @@ def load_weights(model: nn.Module, description: dict, weights: dict):
     """Loads weights into a model, whose growable layers take on the widths of the file."""
     if type(model).__name__ != description["class"]:
         raise ValueError(f"the checkpoint holds a {description['class']}, and the model is a {type(model).__name__}")
+    old = set(model.modules())
     changed = match(model, description.get("inserted", {}))
+    for path, module in model.named_modules():
+        if module not in old and not isinstance(module, Deeper):
+            take_shapes(module, weights, path)
     match_csr(model, description.get("sparse", {}))
     match_sparse(model, description.get("sparse", {}), weights)
     mine, theirs = set(model.state_dict()), set(weights)
@@ -90,6 +95,7 @@ def load_weights(model: nn.Module, description: dict, weights: dict):
             f"the checkpoint is of another {description['class']}: only the file has {sorted(theirs - mine)}, "
             f"only the model has {sorted(mine - theirs)}"
         )
+    take_on_widths(model, weights)  # also where a `hidden` property is all that growlib knows of the model
     model.load_state_dict(weights)
     if changed:
         rediscover(model)

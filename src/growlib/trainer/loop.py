@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from growlib import costs, parallel
 from growlib.data import normalized
-from growlib.layers import as_written, evaluating
+from growlib.layers import as_written, evaluating, known_hidden
 from growlib.trainer import checkpoint
 from growlib.trainer.bar import ProgressBar, watched
 from growlib.trainer.batches import Batch, derive_seed
@@ -200,7 +200,7 @@ class Trainer(Status, Events, StructuralChanges):
             "parameters": costs.parameters(self.model),
             "training_flops": self.training_flops,
             "seconds": self.seconds,
-            "widths": {hidden.name: hidden.width for hidden in getattr(self.model, "hidden", [])},
+            "widths": {hidden.name: hidden.width for hidden in known_hidden(self.model)},
         }
 
     def stop_task(self, reason: str):
