@@ -59,7 +59,10 @@ def example(model: nn.Module, size: int, generator: torch.Generator | None = Non
         size: Their number.
         generator: Draws them; without it they are zeros.
     """
-    shape, dtype = getattr(model, "input_shape", None), getattr(model, "input_dtype", None)
+    shape = getattr(
+        model, "_input_shape", getattr(model, "input_shape", None)
+    )  # `growable` notes it where that is free
+    dtype = getattr(model, "input_dtype", None)
     known = isinstance(shape, (tuple, list)) and all(isinstance(size, int) for size in shape)
     tensor = next(iter(model.parameters()), None)
     if not known or tensor is None:

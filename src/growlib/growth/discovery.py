@@ -174,13 +174,14 @@ def _with_hidden(model: nn.Module, found: list[Hidden], refused: dict, example) 
     for hidden in found:
         for module in (*hidden.producers, *hidden.norms, *hidden.consumers):
             make_growable(module)
-    if not hasattr(model, "_hidden"):
+    before = getattr(model, "_hidden", None)
+    if before is None:
         model.register_load_state_dict_pre_hook(take_on_widths)
-    model._hidden, model.refused = found, refused
-    if not hasattr(model, "hidden"):
+    if getattr(model, "hidden", None) is before:  # none, or what was found the last time
         model.hidden = found
-    if not hasattr(model, "input_shape"):
-        model.input_shape = tuple(example.shape[1:])
-        if not example.is_floating_point():
-            model.input_dtype = example.dtype
+    model._hidden, model.refused = found, refused
+    name = "_input_shape" if hasattr(model, "input_shape") else "input_shape"
+    setattr(model, name, tuple(example.shape[1:]))
+    if not example.is_floating_point():
+        model.input_dtype = example.dtype
     return model

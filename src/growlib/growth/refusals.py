@@ -48,8 +48,10 @@ def refuse_changed(model: nn.Module, hidden: Hidden, deed: str):
                     f"any more{_instead(names, module, role)}. Call growable(model, example) again"
                 )
             for name in ("weight", "bias"):
-                own = module._parameters.get(name) is not None or isinstance(module, Sparse)
-                if not own and getattr(module, name, None) is not None:
+                if module._parameters.get(name) is not None or isinstance(module, Sparse):
+                    continue
+                made = name in getattr(module, "parametrizations", ())  # to read one may already change it
+                if made or getattr(module, name, None) is not None:
                     raise ValueError(_computed(names[module], name, hidden.name, deed))
 
 

@@ -115,6 +115,20 @@ def sparsify(
     chosen = _chosen(as_written(model), layers)
     if not 0 < density <= 1:
         raise ValueError(f"density={density} must be above 0 and at most 1: it is the share of connections that stay")
+    with all_or_nothing(as_written(model), optimizer):
+        masks = _masks(model, chosen, density, allocation, score, probe)
+        stored = {n for n, layer in chosen.items() if to_store(n, layer, int(masks[n].sum()), backend, optimizer)}
+        for name, layer in chosen.items():
+            if name in stored:
+                CsrLinear.of(layer, masks[name])
+            else:
+                as_masked(layer).wire(masks[name], optimizer)
+        renew_compiled(model)
+    return model
+
+
+def _masks(model: nn.Module, chosen: dict, density: float, allocation, score, probe) -> dict[str, Tensor]:
+    """The connections that stay of every layer."""
     worths = {name: worth_of(score, layer, probe) for name, layer in chosen.items()}
     for name, layer in sparse_layers(model).items():
         if name in worths:
@@ -123,25 +137,16 @@ def sparsify(
     total = round(density * size)
     if total > there:
         raise ValueError(f"density={density} of {size:,} weights is {total:,} connections, and only {there:,} are left")
-    counts = allocation(worths, total)
-    for name, count in counts.items():
+    masks = {}
+    for name, count in allocation(worths, total).items():
         if count < 1:
             raise ValueError(
                 f"density={density} leaves nothing of layer {name!r} ({worths[name].numel():,} weights): raise it, "
                 "name the layers, or choose another allocation"
             )
-    stored = {name for name, layer in chosen.items() if to_store(name, layer, counts[name], backend, optimizer)}
-    with all_or_nothing(as_written(model), optimizer):
-        for name, layer in chosen.items():
-            kept = worths[name].flatten().topk(counts[name]).indices
-            mask = torch.zeros_like(worths[name], dtype=torch.bool)
-            mask.view(-1)[kept] = True
-            if name in stored:
-                CsrLinear.of(layer, mask)
-            else:
-                as_masked(layer).wire(mask, optimizer)
-        renew_compiled(model)
-    return model
+        masks[name] = torch.zeros_like(worths[name], dtype=torch.bool)
+        masks[name].view(-1)[worths[name].flatten().topk(count).indices] = True
+    return masks
 
 
 def _chosen(model: nn.Module, names: Iterable[str] | None) -> dict[str, nn.Module]:
@@ -254,9 +259,10 @@ def rewire(model, drop, regrow, fraction: float, probe=None, optimizer=None, sco
         For every layer the flat indices of the connections that went and of those that came.
     """
     found = {}
-    for pool in pools(model, scope):
-        found |= moves(pool, drop, regrow, fraction, probe)
-    move(model, found, drop, optimizer)
+    with all_or_nothing(as_written(model), optimizer):
+        for pool in pools(model, scope):
+            found |= moves(pool, drop, regrow, fraction, probe)
+        move(model, found, drop, optimizer)
     return found
 
 
