@@ -56,12 +56,11 @@ def example(model: nn.Module, size: int, generator: torch.Generator | None = Non
 
     Args:
         model: With an `input_shape`, of one example, and an `input_dtype` if that is not the dtype of its weights.
+            `growable` has noted the shape, where that name was taken.
         size: Their number.
         generator: Draws them; without it they are zeros.
     """
-    shape = getattr(
-        model, "_input_shape", getattr(model, "input_shape", None)
-    )  # `growable` notes it where that is free
+    shape = getattr(model, "_input_shape", getattr(model, "input_shape", None))
     dtype = getattr(model, "input_dtype", None)
     known = isinstance(shape, (tuple, list)) and all(isinstance(size, int) for size in shape)
     tensor = next(iter(model.parameters()), None)

@@ -15,6 +15,7 @@ from growlib.layers import take_on_widths, take_shapes
 from growlib.models import KNOWN
 from growlib.sparsity.csr import match_csr
 from growlib.sparsity.masked import describe_sparse, match_sparse
+from growlib.trainer.optimizers import describe_optimizer, fill_groups, new_optimizer
 
 FORMAT = 2
 
@@ -111,9 +112,9 @@ def take_out(model: nn.Module, description: dict):
 
 def state_of(trainer) -> dict:
     """All that a trainer must remember to go on as if it had not stopped."""
-    named = {id(parameter): name for name, parameter in trainer.model.named_parameters()}
-    groups = [[named.get(id(p)) for p in group["params"]] for group in trainer.optimizer.param_groups]
-    if strangers := sum(name is None for group in groups for name in group):
+    named = {id(parameter) for parameter in trainer.model.parameters()}
+    held = [id(parameter) for group in trainer.optimizer.param_groups for parameter in group["params"]]
+    if strangers := sum(one not in named for one in held):
         lost = ", ".join(lost_tensors(trainer.model, trainer.optimizer)) or "none"
         raise ValueError(
             f"the optimizer holds {strangers} tensors that the model does not have (of the model's, it lacks: {lost}). "
@@ -124,11 +125,7 @@ def state_of(trainer) -> dict:
     return {
         "model": describe(trainer.model),
         "weights": trainer.model.state_dict(),
-        "optimizer": {
-            "class": type(trainer.optimizer).__name__,
-            "groups": groups,
-            "state": trainer.optimizer.state_dict(),
-        },
+        "optimizer": describe_optimizer(trainer.optimizer, trainer.model),
         "callbacks": [{"repr": repr(callback), "state": callback.state_dict()} for callback in trainer.callbacks],
         "history": trainer.history.state_dict(),
         "settings": {
@@ -179,27 +176,6 @@ def load_trainer(kind, path, model, callbacks, *, loss, device):
     trainer = kind(model, optimizer, callbacks, loss=loss or known_loss(name), budget=budget, device=device, **settings)
     restore(trainer, state)
     return trainer
-
-
-def fill_groups(optimizer: torch.optim.Optimizer, model: nn.Module, saved: dict):
-    """Gives an optimizer the model's parameters as the file groups them, and the state they had."""
-    if type(optimizer).__name__ != saved["class"]:
-        raise ValueError(f"the checkpoint holds {saved['class']}, and the optimizer is {type(optimizer).__name__}")
-    named = dict(model.named_parameters())
-    optimizer.state.clear()
-    for group, names in zip(optimizer.param_groups, saved["groups"], strict=True):
-        group["params"] = [named[name] for name in names]
-    optimizer.load_state_dict(saved["state"])
-
-
-def new_optimizer(model: nn.Module, saved: dict) -> torch.optim.Optimizer:
-    """An optimizer of torch.optim of the class and with the groups that a checkpoint names."""
-    kind = getattr(torch.optim, saved["class"], None)
-    if not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)):
-        raise ValueError(f"the checkpoint was written with the optimizer {saved['class']}, which torch.optim lacks")
-    named = dict(model.named_parameters())
-    groups = [{"params": [named[name] for name in names]} for names in saved["groups"]]
-    return kind(groups, lr=1e-3)  # the rate, like all settings, is overwritten by `restore`
 
 
 def known_loss(name: str):

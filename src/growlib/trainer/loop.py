@@ -20,6 +20,7 @@ from growlib.trainer.events import RESUMABLE, Callback, Events, refuse_misspelt
 from growlib.trainer.guard import LossGuard
 from growlib.trainer.history import History
 from growlib.trainer.interrupts import held_interrupts
+from growlib.trainer.optimizers import as_one
 from growlib.trainer.outputs import right
 from growlib.trainer.progress import Progress
 from growlib.trainer.status import Status
@@ -30,7 +31,7 @@ class Trainer(Status, Events, StructuralChanges):
 
     Args:
         model: Any module; moved to the device.
-        optimizer: Over the model's parameters.
+        optimizer: Over the model's parameters, or a list of them, each over its own, see `Optimizers`.
         callbacks: What happens beside the loop, in order.
         loss: Of (logits, labels) to a mean over examples.
         batch_size: Examples a forward pass.
@@ -66,7 +67,7 @@ class Trainer(Status, Events, StructuralChanges):
         refuse_misspelt(callbacks)
         self.device = parallel.device() if device == "auto" else torch.device(device)
         self.replica = parallel.Replica(model.to(self.device))
-        self.model, self.optimizer, self.callbacks = as_written(model), optimizer, list(callbacks)
+        self.model, self.optimizer, self.callbacks = as_written(model), as_one(optimizer), list(callbacks)
         self.bar = ProgressBar() if progress or (progress is None and watched()) else None
         self.loss, self.clip, self.budget, self.seed = loss, clip, budget, seed
         self.batch_size, self.accumulate = batch_size, accumulate
@@ -295,7 +296,10 @@ class Trainer(Status, Events, StructuralChanges):
     def flops_of_an_example(self) -> int:
         """Of a training step; counted once between two changes of the model."""
         if self._flops_of_an_example is None:
-            self._flops_of_an_example = costs.training_flops(self.model) or 0
+            try:
+                self._flops_of_an_example = costs.training_flops(self.model) or 0
+            except ValueError:  # an `input_shape` that means something else
+                self._flops_of_an_example = 0
         return self._flops_of_an_example
 
     def task_of(self, data) -> tuple:

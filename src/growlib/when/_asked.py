@@ -106,7 +106,7 @@ def shallower_than(depth: int) -> Trigger:
 def within_budget(params: int | None = None, flops: int | None = None) -> Trigger:
     """True if the model, after the change that is asked about, costs no more than this.
 
-    A polite question, where `Trainer(budget=)` is a wall. Pricing makes the change and undoes it: ask cheap things first.
+    A polite question, where `Trainer(budget=)` is a wall. Pricing makes the change and undoes it: put it last.
 
     Args:
         params: Parameters, frozen ones too.
