@@ -28,8 +28,12 @@ def flops(model: nn.Module, *task) -> int | None:
 
 
 def training_flops(model: nn.Module) -> int | None:
-    """Floating-point operations of one forward and backward pass of one example, counted as in `flops`."""
-    return _counted(model, backward=True)
+    """Floating-point operations of one forward and backward pass of one example, counted as in `flops`. None too for a
+    model that does not run on an example of its `input_shape`: a user's attribute may mean something else."""
+    try:
+        return _counted(model, backward=True)
+    except ValueError:
+        return None
 
 
 def _counted(model: nn.Module, *task, backward: bool) -> int | None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from growlib.data import LETTERS, documents, encode, texts, windows
-from growlib.data import texts as growlib_texts
+from growlib.data import characters as growlib_texts
 
 
 def spelled(characters):

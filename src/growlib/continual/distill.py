@@ -54,7 +54,7 @@ class Distill(Callback):
         loss = self.mixed(trainer.batch_loss, soft)
         trainer.batch_loss = loss + self.rehearsed(trainer) if self.data else loss
 
-    def derive_seed(self, hard: Tensor, soft: Tensor) -> Tensor:
+    def mixed(self, hard: Tensor, soft: Tensor) -> Tensor:
         """The loss on the labels and that on the teacher's answers, weighted."""
         return (1 - self.weight) * hard + self.weight * soft
 

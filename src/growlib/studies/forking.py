@@ -52,7 +52,9 @@ def twin(trainer: Trainer, callbacks=()) -> Trainer:
     optimizer = checkpoint.new_optimizer(model, state["optimizer"])
     kept = {"loss": trainer.loss, "budget": trainer.budget, "device": trainer.device}
     other = Trainer(model, optimizer, callbacks, **settings, **kept)
-    state["callbacks"] = [{"repr": repr(callback), "state": callback.state_dict()} for callback in callbacks]
+    state["callbacks"] = [
+        {"repr": checkpoint.written(callback), "state": callback.state_dict()} for callback in callbacks
+    ]
     state["progress"]["event"] = []  # what callbacks of the original are in the middle of
     checkpoint.restore(other, state)
     if trainer.step:

@@ -15,6 +15,7 @@ from growlib.layers import take_on_widths, take_shapes
 from growlib.models import KNOWN
 from growlib.sparsity.csr import match_csr
 from growlib.sparsity.masked import describe_sparse, match_sparse
+from growlib.trainer.events import Callback
 from growlib.trainer.optimizers import describe_optimizer, fill_groups, new_optimizer
 
 FORMAT = 2
@@ -126,7 +127,7 @@ def state_of(trainer) -> dict:
         "model": describe(trainer.model),
         "weights": trainer.model.state_dict(),
         "optimizer": describe_optimizer(trainer.optimizer, trainer.model),
-        "callbacks": [{"repr": repr(callback), "state": callback.state_dict()} for callback in trainer.callbacks],
+        "callbacks": states_of(trainer.callbacks),
         "history": trainer.history.state_dict(),
         "settings": {
             "loss": getattr(loss, "__name__", type(loss).__name__),
@@ -143,10 +144,25 @@ def state_of(trainer) -> dict:
     }
 
 
+def states_of(callbacks) -> list[dict]:
+    """What every callback remembers, beside how it is written."""
+    return [{"repr": written(callback), "state": callback.state_dict()} for callback in callbacks]
+
+
+def written(callback) -> str:
+    """What is compared when callbacks are passed again: how one is written, or of a user's own class its name.
+
+    What a class of a user takes may be a path or a number that differs by design; with a `__repr__` of its own it
+    tells what must be the same.
+    """
+    own = type(callback).__repr__ is Callback.__repr__ and not type(callback).__module__.startswith("growlib.")
+    return type(callback).__name__ if own else repr(callback)
+
+
 def restore(trainer, state: dict):
     """Puts a trainer whose model, optimizer and callbacks are of the right kinds back to a state."""
     theirs = [saved["repr"] for saved in state["callbacks"]]
-    mine = [repr(callback) for callback in trainer.callbacks]
+    mine = [written(callback) for callback in trainer.callbacks]
     if theirs != mine:
         raise ValueError(f"the checkpoint was written with the callbacks {theirs}; pass the same, not {mine}")
     take_out(trainer.model, state["model"])

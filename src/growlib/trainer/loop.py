@@ -21,7 +21,7 @@ from growlib.trainer.guard import LossGuard
 from growlib.trainer.history import History
 from growlib.trainer.interrupts import held_interrupts
 from growlib.trainer.optimizers import as_one
-from growlib.trainer.outputs import right
+from growlib.trainer.outputs import count_correct, logits_in
 from growlib.trainer.progress import Progress
 from growlib.trainer.status import Status
 
@@ -145,7 +145,7 @@ class Trainer(Status, Events, StructuralChanges):
                 part = self.batch_loss if share == 1 else self.batch_loss * share
                 part.backward()
             loss = loss + part.detach()
-            correct = correct + right(self.logits, self.labels) * bool(share)
+            correct = correct + count_correct(self.logits, self.labels) * bool(share)
         loss, correct = self.replica.totals(loss, correct, self.ctrl_c, self.guard.looks)
         loss = self.guard.checked(loss)
         self.emit("after_backward")
@@ -231,7 +231,7 @@ class Trainer(Status, Events, StructuralChanges):
                 with self.autocast():
                     logits = self.replica.model(inputs, *self.task_of(data))  # (B, classes)
                     loss += self.loss(logits, labels) * len(index)
-                correct += right(logits, labels)
+                correct += count_correct(logits, labels)
         return {"loss": float(loss) / size, "accuracy": float(correct) / size}
 
     @torch.no_grad()
@@ -252,7 +252,8 @@ class Trainer(Status, Events, StructuralChanges):
                 )
             images = normalized(images, *self.normalization)
         with evaluating(self.model), self.autocast():
-            return torch.cat([self.replica.model(part) for part in images.split(max(self.batch_size, 1000))]).float()
+            parts = images.split(max(self.batch_size, 1000))
+            return torch.cat([logits_in(self.replica.model(part)) for part in parts]).float()
 
     # ---------------------------------------------------------------------------------------------------- files
 
@@ -296,10 +297,7 @@ class Trainer(Status, Events, StructuralChanges):
     def flops_of_an_example(self) -> int:
         """Of a training step; counted once between two changes of the model."""
         if self._flops_of_an_example is None:
-            try:
-                self._flops_of_an_example = costs.training_flops(self.model) or 0
-            except ValueError:  # an `input_shape` that means something else
-                self._flops_of_an_example = 0
+            self._flops_of_an_example = costs.training_flops(self.model) or 0
         return self._flops_of_an_example
 
     def task_of(self, data) -> tuple:
