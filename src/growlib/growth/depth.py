@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from growlib import costs
+from growlib import costs, generators
 from growlib.growth.discovery import growable
 from growlib.growth.inserted import Block, ImageBlock, name_of, path_of, put_behind
 from growlib.growth.journal import all_or_nothing
@@ -131,7 +131,7 @@ def _verified(model: nn.Module, after: str, init):
     trials = [init] if init or hasattr(model, "insert_layer") else [identity, residual]
     twins, reasons = [_twin(model, flip) for flip in (False, True)], []
     for trial in trials:
-        with torch.random.fork_rng(devices=[]):
+        with generators.kept(next(model.parameters()).device):
             put = _putter(model, after, trial, twins)
             copies = [copy.deepcopy(twin) for twin in twins]
             drifts, new = zip(*(_put_and_compare(one, put) for one in copies), strict=True)

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from growlib import generators
 from growlib.costs import Budget
 from growlib.growth import lost_tensors
 from growlib.growth.depth import rediscover
@@ -139,8 +140,7 @@ def state_of(trainer) -> dict:
         },
         "progress": trainer.progress.state_dict(),
         "normalization": trainer.normalization,
-        "random": torch.get_rng_state(),
-        "random_cuda": torch.cuda.get_rng_state_all() if trainer.device.type == "cuda" else [],
+        "random": generators.states(trainer.device),
     }
 
 
@@ -176,9 +176,24 @@ def restore(trainer, state: dict):
     trainer.normalization = state["normalization"]
     trainer.forget_model()
     trainer.batch_size, trainer.accumulate = state["settings"]["batch_size"], state["settings"]["accumulate"]
-    torch.set_rng_state(state["random"])
-    if trainer.device.type == "cuda" and state["random_cuda"]:
-        torch.cuda.set_rng_state_all(state["random_cuda"])
+    generators.put_back(state["random"], trainer.device)
+
+
+def load_model(path, model: nn.Module | None = None) -> nn.Module:
+    """The model of a checkpoint alone, in eval mode on the CPU. No code of the file is run.
+
+    Args:
+        path: A file that `Trainer.save` or Checkpoint wrote.
+        model: A fresh one, for classes that growlib.models does not have; it is resized to the file.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is no whole checkpoint of this format, or of another class.
+    """
+    state = read(path)
+    model = build(state["model"]) if model is None else model
+    load_weights(model, state["model"], state["weights"])
+    return model.eval()
 
 
 def load_trainer(kind, path, model, callbacks, *, loss, device):

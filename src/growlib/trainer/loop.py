@@ -38,7 +38,7 @@ class Trainer(Status, Events, StructuralChanges):
         accumulate: Forward passes an optimizer step; the gradients add up to those of one large batch.
         clip: The largest norm of all gradients together, or None.
         budget: A `costs.Budget` that no change may break.
-        device: "auto" (CUDA, else CPU), or what torch calls it. bfloat16 is used on CUDA only.
+        device: "auto" (CUDA, else CPU), or what torch calls it. bfloat16 is used everywhere but on the CPU.
         seed: Of shuffling and augmentation. Weights and new units draw from torch's own generator: seed it before
             building the model.
         progress: Whether to show a bar; None shows it where a person watches, in a terminal or a live notebook.
@@ -305,5 +305,5 @@ class Trainer(Status, Events, StructuralChanges):
         return (data.name,) if hasattr(self.model, "tasks") else ()
 
     def autocast(self):
-        """bfloat16 on CUDA."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
+        """bfloat16 on a device; float32 on the CPU."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type != "cpu")
