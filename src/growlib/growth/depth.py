@@ -170,9 +170,10 @@ def _put_and_compare(twin: nn.Module, put) -> tuple[float, tuple[nn.Module, ...]
 
 def _call(model: nn.Module) -> Tensor:
     """What a model puts out for fixed examples; one that draws noise in eval mode too draws the same each time."""
-    with torch.random.fork_rng(devices=[]):
+    examples = _examples(model)
+    with generators.kept(examples.device):
         torch.manual_seed(0)
-        return flat(model(_examples(model)))
+        return flat(model(examples))
 
 
 def _examples(model: nn.Module) -> Tensor:

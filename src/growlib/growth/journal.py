@@ -6,6 +6,8 @@ from contextvars import ContextVar
 import torch
 from torch import Tensor, nn
 
+from growlib import generators
+
 PLAIN = (int, float, complex, str, bytes, type(None), Tensor)  # what holds nothing that could be put back
 OPEN: ContextVar = ContextVar("the journal of the change that is being made", default=None)
 
@@ -22,12 +24,13 @@ class Journal:
 
     def __init__(self, *things):
         self.noted, self.flags, self.written = {}, [], []
-        self.generators = torch.get_rng_state(), torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
         waiting = [(thing, True) for thing in things]
         while waiting:
             thing, given = waiting.pop()
             if not isinstance(thing, PLAIN) and id(thing) not in self.noted:
                 waiting += [(part, False) for part in self._note(thing, given)]
+        devices = {torch.device("cpu"), *(parameter.device for parameter, _, _ in self.flags)}
+        self.generators = {device: generators.states(device) for device in devices if device.type != "meta"}
 
     def _note(self, thing, given: bool) -> list:
         """Notes one thing, and returns what may have to be noted inside of it."""
@@ -66,9 +69,8 @@ class Journal:
                 parameter.requires_grad_(trains)
             if parameter.grad is not gradient:
                 parameter.grad = gradient
-        torch.set_rng_state(self.generators[0])
-        if self.generators[1]:
-            torch.cuda.set_rng_state_all(self.generators[1])
+        for device, states in self.generators.items():
+            generators.put_back(states, device)
 
 
 def _same(now, before) -> bool:

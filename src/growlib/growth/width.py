@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 import torch
 from torch import Tensor, nn
 
-from growlib import costs
+from growlib import costs, generators
 from growlib.growth.journal import all_or_nothing
 from growlib.growth.refusals import number_of_units, refuse_changed, refuse_quantised, refuse_sparse, units_to_prune
 from growlib.growth.slots import OptimizerSlots
@@ -165,8 +165,7 @@ def check_growth(model: nn.Module, change: Change, batch) -> dict:
 
 def _drawn(model: nn.Module, inputs: Tensor, seed: int = 0) -> Tensor:
     """Outputs for which a model that draws noise in eval mode too always draws the same."""
-    devices = [inputs.device] if inputs.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
+    with generators.kept(inputs.device):
         torch.manual_seed(seed)
         return flat(model(inputs))
 
