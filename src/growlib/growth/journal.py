@@ -35,8 +35,9 @@ class Journal:
     def _note(self, thing, given: bool) -> list:
         """Notes one thing, and returns what may have to be noted inside of it."""
         if isinstance(thing, (dict, list, set)):
-            self.noted[id(thing)] = thing, thing.copy()
-            return list(thing.values() if isinstance(thing, dict) else thing)
+            kind = next(kind for kind in (dict, list, set) if isinstance(thing, kind))
+            self.noted[id(thing)] = thing, kind(thing)
+            return list(thing.values() if kind is dict else thing)
         if isinstance(thing, nn.Module):
             self.flags += [(p, p.requires_grad, p.grad) for p in thing._parameters.values() if p is not None]
         elif not given and not hasattr(thing, "param_groups"):

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from growlib.growth.slots import OptimizerSlots, Step, like_in_memory, take_or_fill
+from growlib.growth.slots import OptimizerSlots, Step
+from growlib.growth.tensors import like_in_memory, take_or_fill
 from growlib.layers import Hidden, as_written, inputs_of, make_growable
 
 

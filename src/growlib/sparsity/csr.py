@@ -11,8 +11,8 @@ from torch.optim import SGD, Optimizer
 from torch.utils.flop_counter import flop_registry, register_flop_formula
 
 from growlib.growth.journal import all_or_nothing
-from growlib.growth.slots import take_or_fill
 from growlib.growth.surgery import TensorReplacer
+from growlib.growth.tensors import take_or_fill
 from growlib.layers import GrowLinear, Sparse, take_shape
 from growlib.sparsity.masked import SparseLinear
 
