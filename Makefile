@@ -3,19 +3,23 @@ PROFILE ?= quick
 WORKERS ?= 2
 # Seconds that one cell of a notebook may take.
 TIMEOUT ?= 900
+# Without bytecode on disk, every notebook would compile PyTorch's sources anew: seconds each.
+unexport PYTHONDONTWRITEBYTECODE
 SETUP := .venv/.ready
 BIN := .venv/bin
 
-.PHONY: help book test lab notebooks paper clean
+.PHONY: help book test quick lab notebooks paper address clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make book                        execute the notebooks and build _build/html/index.html"
 	@echo "make book PROFILE=standard       the same on the real data sets (quick | standard | full)"
-	@echo "make test                        run the tests, then every notebook"
+	@echo "make test                        run the tests and every notebook, whose outputs the book then shows"
+	@echo "make quick                       the tests without the slow ones and without the notebooks"
 	@echo "make lab                         open the notebooks in JupyterLab"
 	@echo "make notebooks PROFILE=standard  execute the notebooks with papermill into _build/notebooks"
 	@echo "make paper                       the book, and its paper as _build/paper.pdf (needs Chromium or Chrome)"
+	@echo "make address REPO=owner/name     let everything point to another repository"
 	@echo "make clean                       remove what was built (.venv and the data sets stay)"
 	@echo "PYTHON=python3.12 make ...       choose the Python that .venv is made from"
 
@@ -25,9 +29,14 @@ book: $(SETUP)
 	@echo "The book: $(CURDIR)/_build/html/index.html"
 
 # GROWLIB_DATA is dropped so that the tests see the data sets that every clone has.
+PYTEST := env -u GROWLIB_DATA GROWLIB_PROFILE=quick OMP_NUM_THREADS=1 MPLBACKEND=agg \
+	  $(BIN)/pytest -n $(WORKERS) --maxschedchunk=1
+
 test: $(SETUP)
-	env -u GROWLIB_DATA GROWLIB_PROFILE=quick OMP_NUM_THREADS=1 MPLBACKEND=agg \
-	  $(BIN)/pytest -n $(WORKERS) --maxschedchunk=1 --nbmake --nbmake-timeout=$(TIMEOUT) tests notebooks
+	$(PYTEST) --nbmake --nbmake-timeout=$(TIMEOUT) --book notebooks tests
+
+quick: $(SETUP)
+	$(PYTEST) -m "not slow" tests
 
 lab: $(SETUP)
 	$(BIN)/jupyter lab notebooks
@@ -46,6 +55,9 @@ paper: book
 	$$found --headless --no-sandbox --disable-gpu --no-pdf-header-footer --virtual-time-budget=8000 \
 	  --print-to-pdf=$(CURDIR)/_build/paper.pdf file://$(CURDIR)/_build/html/book/paper.html 2>/dev/null
 	@echo "The paper: $(CURDIR)/_build/paper.pdf"
+
+address: $(SETUP)
+	$(BIN)/python book/address.py $(REPO)
 
 clean:
 	rm -rf _build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache

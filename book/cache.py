@@ -2,6 +2,7 @@
 
 jupyter-book compares the code of a notebook with its cache, but not the library, the packages, the data or the
 profile that the code runs with. This script keeps a hash of those beside the cache and starts afresh when it changes.
+What the tests have run under the same hash (`pytest --book`, see conftest.py) is taken over, and not executed again.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from jupyter_cache.executors.utils import single_nb_execution
 
 ROOT = Path(__file__).parents[1]
 CACHE = ROOT / "_build" / ".jupyter_cache"
+TESTED = ROOT / "_build" / "tested"
 INPUTS = ("src/growlib/**/*.py", "requirements.lock", "pyproject.toml", "data/**/*.json", "data/**/*.npz", "data/*.md")
 
 
@@ -31,13 +33,41 @@ def key(profile: str) -> str:
     return digest.hexdigest()
 
 
+def current_key() -> str:
+    """Return the key of a run that starts now."""
+    return key(os.environ.get("GROWLIB_PROFILE", "standard"))
+
+
 def drop_stale(current: str) -> None:
-    """Remove the cache if it was filled under another key."""
+    """Remove the cache if it was filled under another key, and what tests have executed under others."""
+    for folder in TESTED.glob("*"):
+        if folder.name != current:
+            shutil.rmtree(folder)
     stamp = CACHE.with_name("cache_key")
     if not stamp.exists() or stamp.read_text() != current:
         shutil.rmtree(CACHE, ignore_errors=True)
         stamp.parent.mkdir(parents=True, exist_ok=True)
         stamp.write_text(current)
+
+
+def keep(notebook: nbformat.NotebookNode, name: str, current: str) -> None:
+    """Lay a notebook that a test has executed where the book will find it, beside others of the same key."""
+    folder = TESTED / current
+    folder.mkdir(parents=True, exist_ok=True)
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)  # nbmake's clock, which would make it another notebook to the cache
+    nbformat.write(notebook, folder / name)
+
+
+def take_over(current: str) -> None:
+    """Fill the cache with what tests have executed under this key; an output whose code has changed matches nothing."""
+    for path in sorted((TESTED / current).glob("*.ipynb")):
+        store(CacheBundleIn(nbformat.read(path, as_version=4), str(ROOT / "notebooks" / path.name)))
+
+
+def store(bundle: CacheBundleIn) -> None:
+    """Put an executed notebook into the cache."""
+    get_cache(CACHE).cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
 
 
 def missing() -> list[Path]:
@@ -68,7 +98,7 @@ def fill(workers: int, timeout: int) -> None:
     with ThreadPoolExecutor(workers) as pool:
         for bundle in pool.map(lambda path: execute(path, timeout), missing()):
             if bundle is not None:
-                get_cache(CACHE).cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
+                store(bundle)
 
 
 def main() -> None:
@@ -77,7 +107,9 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2, help="notebooks executed at the same time")
     parser.add_argument("--timeout", type=int, default=900, help="seconds that one cell may take")
     options = parser.parse_args()
-    drop_stale(key(os.environ.get("GROWLIB_PROFILE", "standard")))
+    current = current_key()
+    drop_stale(current)
+    take_over(current)
     fill(options.workers, options.timeout)
 
 

@@ -2,6 +2,8 @@
 
 import runpy
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
@@ -57,3 +59,21 @@ def test_a_notebook_is_executed_once_and_a_failing_one_is_left_to_the_book(cache
     cache["fill"](workers=2, timeout=60)
     assert [path.stem for path in cache["missing"]()] == ["bad"]
     assert "bad.ipynb failed" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_what_a_test_has_executed_is_what_the_book_shows_and_a_failing_notebook_fails_the_test(cache):
+    root = cache["root"]
+    shutil.copy(SCRIPT.parents[1] / "conftest.py", root)
+    (root / "pytest.ini").write_text("[pytest]\npythonpath = book\n")
+    for name, code in (("good", "print(6 * 7)"), ("bad", "print(6 / 0)")):
+        nbformat.write(new_notebook(cells=[new_code_cell(code)]), root / f"notebooks/{name}.ipynb")
+    before = (root / "notebooks/good.ipynb").read_text()
+    command = [sys.executable, "-m", "pytest", "--nbmake", "--book", "notebooks"]
+    answer = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    assert answer.returncode == 1 and "1 failed, 1 passed" in answer.stdout
+    assert (root / "notebooks/good.ipynb").read_text() == before
+    cache["take_over"](cache["current_key"]())
+    assert [path.stem for path in cache["missing"]()] == ["bad"]
+    nbformat.write(new_notebook(cells=[new_code_cell("print(7)")]), root / "notebooks/good.ipynb")
+    assert [path.stem for path in cache["missing"]()] == ["bad", "good"]  # its code is no longer what was executed

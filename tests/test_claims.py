@@ -46,7 +46,13 @@ def recorded(request, tmp_path, monkeypatch):
     if "claim" in request.fixturenames:
         return monkeypatch.delenv("GROWLIB_RESULTS", raising=False)
     monkeypatch.setenv("GROWLIB_RESULTS", str(tmp_path))
-    given = {"profile": "full", "parameters": {"epochs": 5}, "wall_time_s": 4.0, "device": "cpu", "data": {}}
+    given = {
+        "profile": "full",
+        "parameters": {"epochs": 5},
+        "wall_time_s": 4.0,
+        "device": "cpu",
+        "data": {"mnist": "ab12" * 16},
+    }
     for run, accuracies in {"growing": [0.97, 0.98, 0.99], "fixed-64": [0.95, 0.97, 0.96]}.items():
         for seed, accuracy in enumerate(accuracies):
             history = [{"val_accuracy": 0.9}, {"val_accuracy": accuracy}]

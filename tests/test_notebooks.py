@@ -4,6 +4,7 @@ import ast
 import re
 from pathlib import Path
 
+import address
 import nbformat
 import pytest
 import yaml
@@ -11,7 +12,7 @@ from nbstripout import strip_output
 from papermill import inspect_notebook
 
 ROOT = Path(__file__).parents[1]
-REPOSITORY = "networks-that-grow/networks-that-grow"
+REPOSITORY = address.source()
 SKELETON = nbformat.read(ROOT / "book/skeleton.ipynb", as_version=4)
 PATHS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 CHAPTERS = [pytest.param(path, nbformat.read(path, as_version=4), id=path.stem) for path in PATHS]

@@ -15,8 +15,6 @@ from importlinter.cli import lint_imports
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-import growlib
-
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
@@ -77,13 +75,6 @@ def test_an_import_that_points_upwards_is_found(tmp_path, monkeypatch):
     assert answer.returncode == 1
 
 
-def test_importing_growlib_loads_no_plots():
-    code = "import sys, growlib; assert 'matplotlib' not in sys.modules; assert growlib.plots.curves"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
-    with pytest.raises(AttributeError, match="no attribute 'plot'"):
-        _ = growlib.plot
-
-
 @pytest.mark.parametrize("command", [["check"], ["format", "--check"]], ids=" ".join)
 def test_ruff_has_nothing_to_say(command):
     folders = ["src", "tests", "book", "benchmarks", "data", "notebooks"]
@@ -106,9 +97,6 @@ def test_the_pictures_are_those_that_the_code_draws():
     assert {"cover.svg", "logo.svg", "favicon.svg"} == set(pictures)
     for name, text in pictures.items():
         assert (ROOT / "book/_static" / name).read_text() == text, "run python book/art.py"
-
-
-LOADS = re.compile(r"""(?:src=["']|url\(["']?|@import ["']|import\(?["'])(?:https?:)?//[^"')]+""")
 
 
 def test_pages_ask_no_other_host_for_anything():

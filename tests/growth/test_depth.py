@@ -227,6 +227,7 @@ AFTER = ["conv", "norm", "one", "two", "one", "out"]
     places=st.lists(st.sampled_from(AFTER), min_size=1, max_size=3),
     seed=st.integers(0, 99),
 )
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None, phases=[Phase.explicit, Phase.generate])  # shrinking would take minutes
 def test_any_model_is_deepened_exactly(activation, dtype, places, seed):
     torch.manual_seed(seed)

@@ -15,6 +15,8 @@ from growlib.growth import width as growth
 from growlib.layers import compiled
 from growlib.models import MLP
 
+pytestmark = pytest.mark.slow
+
 
 class WithGraphBreaks(MLP):
     """Three graphs a call: each is a function of its own for torch."""
@@ -173,7 +175,6 @@ def test_nothing_is_imported_for_models_that_were_never_compiled(monkeypatch):
     assert "torch._dynamo" not in compiled.sys.modules
 
 
-@pytest.mark.slow
 def test_inductor_follows_a_change():
     torch.manual_seed(0)
     model = mlp()

@@ -72,7 +72,7 @@ class Rewire(Callback):
         trainer.tell(remember, self.drop)
         for name, layer in sparse_layers(trainer.model).items():
             if name not in self.births:
-                self.births[name] = torch.where(layer.mask, trainer.step, NEVER).to("cpu", torch.int32)
+                self.births[name] = torch.where(layer.mask, trainer.step, NEVER).to("cpu", torch.int32).contiguous()
 
     def after_step(self, trainer):
         if self.when(trainer):

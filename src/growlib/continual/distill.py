@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from growlib.continual._calls import logits_of
+from growlib.continual._calls import logits_of, two_at_least
 from growlib.continual.lwf import divergence
 from growlib.layers import evaluating
 from growlib.trainer import Callback, derive_seed
@@ -87,9 +87,10 @@ class Distill(Callback):
         for one, size in zip(self.data, sizes.tolist(), strict=True):
             own = drawn[(drawn >= first) & (drawn < first + size)] - first
             first += size
-            if len(own):
+            if share := len(own) / len(drawn):
+                own = two_at_least(trainer.model, own, size, f"{one.name} to rehearse")
                 inputs, labels = one.batch("train", own.to(trainer.device), noise)
                 logits = logits_of(trainer.model, inputs, one.name)
                 soft = self.distance(trainer.model, inputs, one.name, logits)
-                loss = loss + self.mixed(trainer.loss(logits, labels), soft) * len(own) / len(drawn)
+                loss = loss + self.mixed(trainer.loss(logits, labels), soft) * share
         return loss

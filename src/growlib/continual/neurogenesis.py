@@ -46,7 +46,7 @@ class NeuronGenesis(Callback):
 
     def after_epoch(self, trainer):
         name, (channels, hidden) = trainer.data.name, self._plan(trainer)
-        if trainer.done < 1 and (cause := self._asked(trainer, name, channels, hidden)):
+        if trainer.done < 1 and not trainer.progress.ending and (cause := self._asked(trainer, name, channels, hidden)):
             for layer, by in trainer.model.plan(channels, hidden).items():
                 if by:
                     check = partial(inspect, trainer, init=self.init)

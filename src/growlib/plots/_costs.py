@@ -1,13 +1,18 @@
 """What sparse layers save: time against density, and memory part by part."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullLocator, PercentFormatter
 
 from growlib.plots._style import COLORS, INK, label_ends
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def speedups(times: Sequence[Mapping], band: Sequence[Sequence[Mapping]] = (), ax: Axes | None = None) -> Axes:
@@ -24,6 +29,8 @@ def speedups(times: Sequence[Mapping], band: Sequence[Sequence[Mapping]] = (), a
     Raises:
         ValueError: no row, or one without the time of "dense".
     """
+    import pandas as pd
+
     if not len(times) or any("dense" not in row or "density" not in row for row in times):
         raise ValueError("there is nothing to draw: every row needs its density and the time of 'dense'")
     ax, factors = ax or plt.figure().add_subplot(), _factors(times)
@@ -49,6 +56,8 @@ def speedups(times: Sequence[Mapping], band: Sequence[Sequence[Mapping]] = (), a
 
 
 def _factors(times: Sequence[Mapping]) -> pd.DataFrame:
+    import pandas as pd
+
     frame = pd.DataFrame(times).set_index("density").sort_index()
     return frame.drop(columns="dense").rdiv(frame["dense"], axis=0)
 
@@ -66,6 +75,8 @@ def bills(found: Mapping[str, Mapping[str, int]], ax: Axes | None = None) -> Axe
     Raises:
         ValueError: no bill.
     """
+    import pandas as pd
+
     if not found:
         raise ValueError("there is nothing to draw: no bill was given")
     frame = pd.DataFrame(found).T.drop(columns="total", errors="ignore").fillna(0) / 2**20

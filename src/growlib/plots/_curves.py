@@ -1,12 +1,18 @@
 """Pictures of one training history, or of the same column over many."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
 from growlib.plots._style import COLORS, INK, PALETTE, label_ends, shades
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # Student's t, two-sided 95 %, for 1 to 10 degrees of freedom; beyond, an expansion that is right to 0.003.
 _T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
@@ -161,6 +167,8 @@ def resources(history) -> list[Axes]:
 
 def frame_of(history) -> pd.DataFrame:
     """Return a history's records as a DataFrame, one row an epoch."""
+    import pandas as pd
+
     records = getattr(history, "records", history)
     if not len(records):
         raise ValueError("there is nothing to draw: the history has no record yet (they are written after each epoch)")
@@ -187,6 +195,8 @@ def _default_x(frame: pd.DataFrame) -> str:
 
 
 def _stack(runs) -> pd.DataFrame:
+    import pandas as pd
+
     if isinstance(runs, pd.DataFrame):
         return runs if "run" in runs else runs.assign(run=runs.get("seed", 0))
     return pd.concat([frame_of(run).assign(run=number) for number, run in enumerate(runs)], ignore_index=True)

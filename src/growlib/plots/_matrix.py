@@ -1,13 +1,19 @@
 """The picture of a memory: how well every task is known after every task."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.patches import Rectangle
 
 from growlib.plots._style import PALETTE
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # White numbers stand out 4.5:1 on every colour of it, so that the cells look the same on a white and on a dark page.
 _KNOWN = LinearSegmentedColormap.from_list("known", [PALETTE["orange"], "#806a85", PALETTE["blue"]])

@@ -2,7 +2,6 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
-import seaborn
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap, to_rgba
 
@@ -25,6 +24,8 @@ def confusion(labels, predictions, classes) -> Axes:
     Raises:
         ValueError: labels and predictions of unequal length, or a number that is no class.
     """
+    import seaborn
+
     labels, predictions = _numbers(labels, classes, "label"), _numbers(predictions, classes, "prediction")
     if len(labels) != len(predictions):
         raise ValueError(f"{len(labels)} labels, but {len(predictions)} predictions")

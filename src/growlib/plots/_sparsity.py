@@ -5,7 +5,6 @@ import io
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter, StrMethodFormatter
@@ -113,6 +112,8 @@ def sparsity(history) -> Figure:
     Raises:
         ValueError: a run that did not rewire.
     """
+    import pandas as pd
+
     frame = pd.json_normalize(getattr(history, "records", history))
     names = [column.split(".", 1)[1] for column in frame if column.startswith("turnover.")]
     if not names:

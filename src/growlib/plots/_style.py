@@ -1,5 +1,6 @@
 """The one look of all pictures: a palette, matplotlib settings, colours of generations, labels beside their lines."""
 
+import sys
 from itertools import pairwise
 
 import matplotlib.pyplot as plt
@@ -61,6 +62,8 @@ def style() -> None:
 
 
 def _retina() -> None:
+    if "IPython" not in sys.modules:  # a notebook has it loaded, and a script would pay for it
+        return
     try:
         from IPython import get_ipython
         from matplotlib_inline.backend_inline import set_matplotlib_formats

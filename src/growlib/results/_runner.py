@@ -1,6 +1,5 @@
 """The grid runner: arms x seeds, in this process, in several or through papermill; what is recorded is skipped."""
 
-import json
 import multiprocessing
 import os
 import pickle
@@ -16,7 +15,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from growlib.results._records import checksums, path_of, plain, previous, record, writable
+from growlib.results._records import code, named, path_of, plain, previous, record, writable
 
 
 def grid(
@@ -32,6 +31,8 @@ def grid(
     folder: str | Path | None = None,
 ) -> list[dict]:
     """Runs every arm with every seed and records each run as it ends; runs already recorded so are skipped.
+
+    Every record names the commit that the code had when the grid began, whatever happens to the files meanwhile.
 
     Args:
         function: `function(seed=seed, **settings)` returns metrics and history; it is timed and recorded. Or the path
@@ -50,17 +51,24 @@ def grid(
         The records, arm by arm and seed by seed.
 
     Raises:
-        RuntimeError: Runs failed; the others are recorded, and the next call runs only those that failed.
+        RuntimeError: A full run would start from changed code, which no commit holds. Or runs failed; the others are
+            recorded, and the next call runs only those that failed.
         ValueError: The function cannot be sent to another process, or a name is not fit for a file.
     """
     root, seeds = writable(folder), list(seeds)
-    fixed = {"chapter": chapter, "profile": profile, "device": device, "data": checksums(data), "folder": root}
+    fixed = {"chapter": chapter, "profile": profile, "device": device, "data": named(data, chapter, profile)}
+    fixed |= {"folder": root, "commit": code()}
     cells = [
         fixed | {"run": run, "seed": seed, "parameters": plain(settings, f"arms.{run}")}
         for run, settings in arms.items()
         for seed in seeds
     ]
     todo = [cell for cell in cells if _recorded(cell) is None]
+    if todo and profile == "full" and fixed["commit"].endswith("-dirty"):
+        raise RuntimeError(
+            f"a full run needs code that a commit holds, and this is {fixed['commit']}: commit it, or run in a tree "
+            "of its own, `git worktree add ../runs main`, with GROWLIB_RESULTS set to the folder for the records"
+        )
     threads = max(1, torch.get_num_threads() // processes)
     work, pool = _worker(function, processes, threads)
     failures = []
@@ -131,11 +139,14 @@ def _call(function: Callable, cell: dict) -> None:
 
 
 def _execute(notebook: Path, threads: int, cell: dict) -> None:
+    import yaml  # papermill's
+
     given = {key: cell[key] for key in ("run", "seed", "profile")} | cell["parameters"]
-    environment = os.environ | {"GROWLIB_RESULTS": str(cell["folder"]), "OMP_NUM_THREADS": str(threads)}
+    environment = os.environ | {"GROWLIB_RESULTS": str(cell["folder"]), "GROWLIB_COMMIT": cell["commit"]}
+    environment |= {"OMP_NUM_THREADS": str(threads)}
     with tempfile.TemporaryDirectory() as scratch:
         command = [sys.executable, "-m", "papermill", str(notebook), str(Path(scratch) / notebook.name)]
-        command += ["--cwd", str(notebook.parent), "--no-progress-bar", "--parameters_yaml", json.dumps(given)]
+        command += ["--cwd", str(notebook.parent), "--no-progress-bar", "--parameters_yaml", yaml.safe_dump(given)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{notebook.name} failed:\n{done.stderr[-2000:]}")

@@ -10,8 +10,9 @@ from growlib.growth.journal import all_or_nothing
 from growlib.layers import Sparse, as_written, renew_compiled, sparse_layers
 from growlib.scores import at_random
 from growlib.signals import Probe
+from growlib.sparsity.chosen import chosen, warn_of_dense
 from growlib.sparsity.csr import CsrLinear, to_store
-from growlib.sparsity.masked import MASKED, as_masked
+from growlib.sparsity.masked import as_masked
 
 
 def uniform(worths: dict[str, Tensor], total: int) -> dict[str, int]:
@@ -90,13 +91,15 @@ def sparsify(
 ) -> nn.Module:
     """Leaves exactly round(density x weights) connections in the linear layers and 2-D convolutions of a model.
 
-    Works in place. Norms and biases are never masked. Layers that are sparse already can only lose connections.
+    Works in place. Norms and biases are never masked. Layers that are sparse already can only lose connections. A
+    warning says which other weights were left dense, and how dense the whole model is: `layers` takes linear layers,
+    convolutions of all kinds, transposed ones too, and embeddings.
 
     Args:
         model: Any module; its layers stay the same objects, and masked ones keep their parameters.
         density: Connections / weights, of the chosen layers together.
         allocation: `uniform`, `erk`, `ranked`, or another function of (worths, total) to counts, by layer.
-        layers: Their names; None is every linear layer and 2-D convolution.
+        layers: Their names; None is every linear layer and 2-D convolution, and what is sparse already.
         score: Those of the highest worth stay.
         probe: What the score looks at, if it looks at anything.
         optimizer: The one in use, if there is one already: what it knows of connections that go is forgotten.
@@ -112,24 +115,26 @@ def sparsify(
         ValueError: For a density outside (0, 1] or above the present one, a layer that would keep nothing, weights that
             are tied, an unknown layer or backend, "csr" where it can't be. Nothing has changed then.
     """
-    chosen = _chosen(as_written(model), layers)
+    picked = chosen(as_written(model), layers)
     if not 0 < density <= 1:
         raise ValueError(f"density={density} must be above 0 and at most 1: it is the share of connections that stay")
     with all_or_nothing(as_written(model), optimizer):
-        masks = _masks(model, chosen, density, allocation, score, probe)
-        stored = {n for n, layer in chosen.items() if to_store(n, layer, int(masks[n].sum()), backend, optimizer)}
-        for name, layer in chosen.items():
+        masks = _masks(model, picked, density, allocation, score, probe)
+        stored = {n for n, layer in picked.items() if to_store(n, layer, int(masks[n].sum()), backend, optimizer)}
+        for name, layer in picked.items():
             if name in stored:
                 CsrLinear.of(layer, masks[name])
             else:
                 as_masked(layer).wire(masks[name], optimizer)
         renew_compiled(model)
+        if layers is None:
+            warn_of_dense(as_written(model), stacklevel=2)
     return model
 
 
-def _masks(model: nn.Module, chosen: dict, density: float, allocation, score, probe) -> dict[str, Tensor]:
+def _masks(model: nn.Module, picked: dict, density: float, allocation, score, probe) -> dict[str, Tensor]:
     """The connections that stay of every layer."""
-    worths = {name: worth_of(score, layer, probe) for name, layer in chosen.items()}
+    worths = {name: worth_of(score, layer, probe) for name, layer in picked.items()}
     for name, layer in sparse_layers(model).items():
         if name in worths:
             worths[name] = worths[name].masked_fill(~layer.mask, -math.inf)
@@ -144,30 +149,9 @@ def _masks(model: nn.Module, chosen: dict, density: float, allocation, score, pr
                 f"density={density} leaves nothing of layer {name!r} ({worths[name].numel():,} weights): raise it, "
                 "name the layers, or choose another allocation"
             )
-        masks[name] = torch.zeros_like(worths[name], dtype=torch.bool)
+        masks[name] = torch.zeros(worths[name].shape, dtype=torch.bool, device=worths[name].device)
         masks[name].view(-1)[worths[name].flatten().topk(count).indices] = True
     return masks
-
-
-def _chosen(model: nn.Module, names: Iterable[str] | None) -> dict[str, nn.Module]:
-    """The layers of these names, or all that can be sparse."""
-    able = {name: m for name, m in model.named_modules() if type(m) in MASKED or isinstance(m, Sparse)}
-    names = list(able) if names is None else list(names)
-    if not names or (unknown := [name for name in names if name not in able]):
-        known = ", ".join(map(repr, able)) or "none"
-        what = f"layer {unknown[0]!r}" if names else "layers"
-        raise ValueError(f"no {what} to sparsify: the linear layers and 2-D convolutions of this model are {known}")
-    owners = {}
-    for name, module in model.named_modules():
-        for own, parameter in module._parameters.items():
-            owners.setdefault(id(parameter), []).append(f"{name}.{own}")
-    for name in names:
-        weight = able[name].values if isinstance(able[name], CsrLinear) else able[name].weight
-        if len(tied := owners[id(weight)]) > 1:
-            raise ValueError(
-                f"cannot sparsify layer {name!r}: its weight is tied, {' = '.join(tied)}. Untie them first"
-            )
-    return {name: able[name] for name in names}
 
 
 def worth_of(score: Callable, layer: nn.Module, probe: Probe | None) -> Tensor:
@@ -233,7 +217,7 @@ def move(model: nn.Module, changes: dict, drop: Callable | None = None, optimize
     before = sum(int(layers[name].mask.sum()) for name in changes)
     with all_or_nothing(as_written(model), optimizer):
         for name, (gone, come) in changes.items():
-            mask = layers[name].mask.clone()
+            mask = layers[name].mask.clone(memory_format=torch.contiguous_format)
             mask.view(-1)[gone], mask.view(-1)[come] = False, True
             layers[name].wire(mask, optimizer)
             if hasattr(drop, "born"):

@@ -1,5 +1,6 @@
 """What a trainer asks before it begins: does the model take these data?"""
 
+from inspect import Parameter, signature
 from numbers import Integral, Real
 
 import torch
@@ -47,6 +48,16 @@ def refuse_settings(batch_size: int, accumulate: int, clip: float | None, seed: 
         raise ValueError(f"clip={clip!r} must be above 0, the largest norm of all gradients together, or None")
     if isinstance(seed, bool) or not isinstance(seed, Integral) or seed < 0:
         raise ValueError(f"seed={seed!r} must be a whole number from 0 on: runs are repeatable by it")
+
+
+def refuse_optimizer(optimizer: torch.optim.Optimizer):
+    """Raises a TypeError for an optimizer whose step wants to compute the loss again, such as LBFGS."""
+    closure = signature(optimizer.step).parameters.get("closure")
+    if closure is not None and closure.default is Parameter.empty:
+        raise TypeError(
+            f"{type(optimizer).__name__}.step needs a closure that computes the loss several times a step, and the "
+            "Trainer computes it once: choose an optimizer that takes one gradient a step, such as AdamW or SGD"
+        )
 
 
 @torch.no_grad()
