@@ -17,7 +17,7 @@ from growlib.callbacks import (
     Rewire,
     StepByAge,
     Widen,
-    births_of,
+    births,
     by_shortfall,
     cosine_decay,
     each,
@@ -143,7 +143,7 @@ __all__ = [
     *("TaskLinear", "TaskConv2d", "TaskBatchNorm2d"),
     # grow
     *("growable", "hidden_of", "Hidden", "widen", "deepen", "prune", "Change", "check_growth", "lost_tensors"),
-    *("Widen", "Deepen", "Prune", "StepByAge", "births_of", "each", "loudest", "quietest", "by_shortfall"),
+    *("Widen", "Deepen", "Prune", "StepByAge", "births", "each", "loudest", "quietest", "by_shortfall"),
     *("zero_out", "random", "orthogonal", "split", "gradmax", "north", "variance_transfer"),
     *("identity", "residual", "untrained"),
     # rewire

@@ -1,6 +1,6 @@
 """Callbacks: what happens beside the loop, each one small class."""
 
-from growlib.callbacks.age import StepByAge, births_of
+from growlib.callbacks.age import StepByAge, births
 from growlib.callbacks.depth import Deepen, last
 from growlib.callbacks.diagnostics import EVERYTHING, Diagnostics
 from growlib.callbacks.machine import ResourceMonitor, resident_bytes

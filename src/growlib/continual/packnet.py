@@ -6,7 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from growlib.growth.surgery import restart
+from growlib.growth.optimizers import restart
 from growlib.layers import evaluating
 from growlib.sparsity import owned
 from growlib.trainer import Callback

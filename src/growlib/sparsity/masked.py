@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv_transpose1d, conv_transpose2d, conv_transpose3d, embedding, linear
-from torch.optim import Optimizer
 
-from growlib.growth.surgery import refuse_unmovable, restart
+from growlib.growth.journal import all_or_nothing
+from growlib.growth.optimizers import restart
 from growlib.layers import GrowConv1d, GrowConv2d, GrowConv3d, GrowLinear, Sparse, sparse_layers
 from growlib.sparsity.owned import OWNER, PACKED, describe_owned, match_owned
 
@@ -17,20 +17,20 @@ class _Masked(Sparse):
     """
 
     @torch.no_grad()
-    def wire(self, mask: Tensor, optimizer: Optimizer | None = None):
+    def wire(self, mask: Tensor, optimizer=None):
         """Makes these the connections: those that stay keep all they have, new ones start at zero.
 
         Args:
             mask: Boolean, weight-shaped.
             optimizer: In use; what it knows of a connection goes with the connection, and starts anew with a new one.
         """
-        refuse_unmovable(optimizer)
         others = ~(self.mask & mask)
-        self.weight.masked_fill_(others, 0.0)
-        if self.weight.grad is not None:
-            self.weight.grad.masked_fill_(others, 0.0)
-        restart(optimizer, self.weight, others)
-        self.mask.copy_(mask)
+        with all_or_nothing(self, optimizer) as journal:
+            restart(optimizer, self.weight, others)
+            for tensor in (self.weight, self.weight.grad):
+                if tensor is not None:
+                    journal.write(tensor, tensor.masked_fill(others, 0.0))
+            journal.write(self.mask, mask)
 
     @property
     def kept(self) -> Tensor:

@@ -11,11 +11,13 @@ from growlib import generators
 from growlib.costs import Budget
 from growlib.growth import lost_tensors
 from growlib.growth.depth import rediscover
-from growlib.growth.inserted import insertions, match
+from growlib.growth.inserted import Deeper, insertions, match
+from growlib.layers import take_on_widths, take_shapes
 from growlib.models import KNOWN
 from growlib.sparsity.csr import match_csr
 from growlib.sparsity.masked import describe_sparse, match_sparse
 from growlib.trainer.events import Callback
+from growlib.trainer.optimizers import describe_optimizer, fill_groups, new_optimizer
 
 FORMAT = 2
 
@@ -83,7 +85,11 @@ def load_weights(model: nn.Module, description: dict, weights: dict):
     """Loads weights into a model, whose growable layers take on the widths of the file."""
     if type(model).__name__ != description["class"]:
         raise ValueError(f"the checkpoint holds a {description['class']}, and the model is a {type(model).__name__}")
+    old = set(model.modules())
     changed = match(model, description.get("inserted", {}))
+    for path, module in model.named_modules():
+        if module not in old and not isinstance(module, Deeper):
+            take_shapes(module, weights, path)
     match_csr(model, description.get("sparse", {}))
     match_sparse(model, description.get("sparse", {}), weights)
     mine, theirs = set(model.state_dict()), set(weights)
@@ -92,6 +98,7 @@ def load_weights(model: nn.Module, description: dict, weights: dict):
             f"the checkpoint is of another {description['class']}: only the file has {sorted(theirs - mine)}, "
             f"only the model has {sorted(mine - theirs)}"
         )
+    take_on_widths(model, weights)  # also where a `hidden` property is all that growlib knows of the model
     model.load_state_dict(weights)
     if changed:
         rediscover(model)
@@ -107,9 +114,9 @@ def take_out(model: nn.Module, description: dict):
 
 def state_of(trainer) -> dict:
     """All that a trainer must remember to go on as if it had not stopped."""
-    named = {id(parameter): name for name, parameter in trainer.model.named_parameters()}
-    groups = [[named.get(id(p)) for p in group["params"]] for group in trainer.optimizer.param_groups]
-    if strangers := sum(name is None for group in groups for name in group):
+    named = {id(parameter) for parameter in trainer.model.parameters()}
+    held = [id(parameter) for group in trainer.optimizer.param_groups for parameter in group["params"]]
+    if strangers := sum(one not in named for one in held):
         lost = ", ".join(lost_tensors(trainer.model, trainer.optimizer)) or "none"
         raise ValueError(
             f"the optimizer holds {strangers} tensors that the model does not have (of the model's, it lacks: {lost}). "
@@ -120,11 +127,7 @@ def state_of(trainer) -> dict:
     return {
         "model": describe(trainer.model),
         "weights": trainer.model.state_dict(),
-        "optimizer": {
-            "class": type(trainer.optimizer).__name__,
-            "groups": groups,
-            "state": trainer.optimizer.state_dict(),
-        },
+        "optimizer": describe_optimizer(trainer.optimizer, trainer.model),
         "callbacks": states_of(trainer.callbacks),
         "history": trainer.history.state_dict(),
         "settings": {
@@ -204,27 +207,6 @@ def load_trainer(kind, path, model, callbacks, *, loss, device):
     trainer = kind(model, optimizer, callbacks, loss=loss or known_loss(name), budget=budget, device=device, **settings)
     restore(trainer, state)
     return trainer
-
-
-def fill_groups(optimizer: torch.optim.Optimizer, model: nn.Module, saved: dict):
-    """Gives an optimizer the model's parameters as the file groups them, and the state they had."""
-    if type(optimizer).__name__ != saved["class"]:
-        raise ValueError(f"the checkpoint holds {saved['class']}, and the optimizer is {type(optimizer).__name__}")
-    named = dict(model.named_parameters())
-    optimizer.state.clear()
-    for group, names in zip(optimizer.param_groups, saved["groups"], strict=True):
-        group["params"] = [named[name] for name in names]
-    optimizer.load_state_dict(saved["state"])
-
-
-def new_optimizer(model: nn.Module, saved: dict) -> torch.optim.Optimizer:
-    """An optimizer of torch.optim of the class and with the groups that a checkpoint names."""
-    kind = getattr(torch.optim, saved["class"], None)
-    if not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)):
-        raise ValueError(f"the checkpoint was written with the optimizer {saved['class']}, which torch.optim lacks")
-    named = dict(model.named_parameters())
-    groups = [{"params": [named[name] for name in names]} for names in saved["groups"]]
-    return kind(groups, lr=1e-3)  # the rate, like all settings, is overwritten by `restore`
 
 
 def known_loss(name: str):

@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from growlib import costs, parallel
 from growlib.data import normalized
-from growlib.layers import as_written, evaluating
+from growlib.layers import as_written, evaluating, known_hidden
 from growlib.trainer import checkpoint
 from growlib.trainer.bar import ProgressBar, watched
 from growlib.trainer.batches import Batch, derive_seed
@@ -20,6 +20,7 @@ from growlib.trainer.events import RESUMABLE, Callback, Events, refuse_misspelt
 from growlib.trainer.guard import LossGuard
 from growlib.trainer.history import History
 from growlib.trainer.interrupts import held_interrupts
+from growlib.trainer.optimizers import as_one
 from growlib.trainer.outputs import count_correct, logits_in
 from growlib.trainer.progress import Progress
 from growlib.trainer.status import Status
@@ -30,7 +31,7 @@ class Trainer(Status, Events, StructuralChanges):
 
     Args:
         model: Any module; moved to the device.
-        optimizer: Over the model's parameters.
+        optimizer: Over the model's parameters, or a list of them, each over its own, see `Optimizers`.
         callbacks: What happens beside the loop, in order.
         loss: Of (logits, labels) to a mean over examples.
         batch_size: Examples a forward pass.
@@ -67,7 +68,7 @@ class Trainer(Status, Events, StructuralChanges):
         refuse_misspelt(callbacks)
         self.device = parallel.device() if device == "auto" else torch.device(device)
         self.replica = parallel.Replica(model.to(self.device))
-        self.model, self.optimizer, self.callbacks = as_written(model), optimizer, list(callbacks)
+        self.model, self.optimizer, self.callbacks = as_written(model), as_one(optimizer), list(callbacks)
         self.bar = ProgressBar() if progress or (progress is None and watched()) else None
         self.loss, self.clip, self.budget, self.seed = loss, clip, budget, seed
         self.batch_size, self.accumulate = batch_size, accumulate
@@ -201,7 +202,7 @@ class Trainer(Status, Events, StructuralChanges):
             "parameters": costs.parameters(self.model),
             "training_flops": self.training_flops,
             "seconds": self.seconds,
-            "widths": {hidden.name: hidden.width for hidden in getattr(self.model, "hidden", [])},
+            "widths": {hidden.name: hidden.width for hidden in known_hidden(self.model)},
         }
 
     # ------------------------------------------------------------------------------------------ looking at data
