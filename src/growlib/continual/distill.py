@@ -5,7 +5,9 @@ from torch import Tensor, nn
 
 from growlib.continual._calls import logits_of
 from growlib.continual.lwf import divergence
+from growlib.data import refuse_namesakes, refuse_others
 from growlib.layers import evaluating
+from growlib.models import TaskModel
 from growlib.trainer import Callback, derive_seed
 
 
@@ -45,6 +47,11 @@ class Distill(Callback):
         self.teacher.to(trainer.device)
         self.data = [one.to(trainer.device) for one in self.data]
 
+    def before_task(self, trainer):
+        refuse_namesakes(*self.data, trainer.data)
+        if isinstance(self.teacher, TaskModel):
+            refuse_others([trainer.data], self.teacher.learned)
+
     def after_loss(self, trainer):
         task, known = trainer.data.name, getattr(self.teacher, "tasks", None)
         if known is None or task in known:
@@ -54,7 +61,7 @@ class Distill(Callback):
         loss = self.mixed(trainer.batch_loss, soft)
         trainer.batch_loss = loss + self.rehearsed(trainer) if self.data else loss
 
-    def derive_seed(self, hard: Tensor, soft: Tensor) -> Tensor:
+    def mixed(self, hard: Tensor, soft: Tensor) -> Tensor:
         """The loss on the labels and that on the teacher's answers, weighted."""
         return (1 - self.weight) * hard + self.weight * soft
 

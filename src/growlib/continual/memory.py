@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from growlib.continual._calls import logits_of
-from growlib.data import Dataset, Split
+from growlib.data import REMEDY, Dataset, Split
 from growlib.trainer import Callback, derive_seed
 
 PLAIN = ("classes", "mean", "std", "provenance", "shift", "flip", "cutout")  # of a Dataset, beside its examples
@@ -30,6 +30,11 @@ class Memory(Callback):
 
     def before_fit(self, trainer):
         self.kept = {name: data.to(trainer.device) for name, data in self.kept.items()}
+
+    def before_task(self, trainer):
+        data, kept = trainer.data, self.kept.get(trainer.data.name)
+        if kept is not None and kept.provenance.get("sha256") != data.provenance.get("sha256"):
+            raise ValueError(f"the memory holds examples of another task that is called {data.name!r}. {REMEDY}")
 
     def remembered(self, trainer) -> Tensor:
         """The mean loss of examples drawn from the memory, each through the head of its task."""

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from growlib.data import refuse_namesakes
 from growlib.layers import evaluating
 from growlib.trainer import Callback
 
@@ -19,6 +20,7 @@ def retention_snapshot(model, *data, images: int = 256) -> dict:
     Returns:
         tasks {name: {"logits", "tensors" {name: tensor}}}, and what else decides about rounding: device, threads.
     """
+    refuse_namesakes(*data)
     tasks, device = {}, next(model.parameters()).device
     with evaluating(model):
         for one in data:
@@ -95,8 +97,12 @@ class Certify(Callback):
     remembers = ("snapshot", "certificates")
 
     def __init__(self, *data, images: int = 256):
+        refuse_namesakes(*data)
         self.data, self.images = {one.name: one for one in data}, images
         self.snapshot, self.certificates = None, []
+
+    def before_task(self, trainer):
+        refuse_namesakes(*self.data.values(), trainer.data)
 
     def after_task(self, trainer):
         if trainer.data.name not in self.data:

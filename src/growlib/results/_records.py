@@ -12,6 +12,8 @@ from pathlib import Path
 
 import torch
 
+from growlib.data import refuse_namesakes
+from growlib.data.files import whole
 from growlib.data.store import embedded
 from growlib.results._profiles import PROFILES
 
@@ -208,6 +210,7 @@ def checksums(data) -> dict[str, str]:
     """Returns name to sha256 of a Dataset or several; a dict that already says so is checked."""
     if not isinstance(data, Mapping):
         several = data if isinstance(data, list | tuple) else [data]
+        refuse_namesakes(*several)
         data = {dataset.name: dataset.provenance["sha256"] for dataset in several}
     for name, sha in data.items():
         if not re.fullmatch("[0-9a-f]{64}", str(sha)):
@@ -237,13 +240,8 @@ def _write(path: Path, content: Mapping) -> None:
     parts = [f" {json.dumps(key)}: {json.dumps(part)}" for key, part in content.items() if key != "history"]
     epochs = ",".join(f"\n  {json.dumps(epoch)}" for epoch in content["history"])
     text = "{\n" + ",\n".join([*parts, f' "history": [{epochs}]']) + "\n}\n"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        draft.write_text(text)
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
+    with whole(path) as file:
+        file.write(text.encode())
 
 
 def _load(path: Path) -> dict:

@@ -5,10 +5,12 @@ from numbers import Integral, Real
 import torch
 from torch import nn
 
+from growlib.data import identity, refuse_others
 from growlib.layers import evaluating, uncompiled
+from growlib.models import TaskModel
 
 
-def refuse_unfit(model: nn.Module, data: tuple, epochs: list[int], done: int = 0):
+def refuse_unfit(model: nn.Module, data: tuple, epochs: list[int], done: int = 0, learned: dict | None = None):
     """Raises a ValueError for data that the model does not take, or nothing to do.
 
     Args:
@@ -16,6 +18,7 @@ def refuse_unfit(model: nn.Module, data: tuple, epochs: list[int], done: int = 0
         data: Data sets.
         epochs: For each of them.
         done: The number of data sets that the trainer has finished.
+        learned: Of what was learned before, the identity by name.
     """
     if not data or len(epochs) != len(data) or not all(isinstance(n, int) and n > 0 for n in epochs):
         raise ValueError(
@@ -27,6 +30,8 @@ def refuse_unfit(model: nn.Module, data: tuple, epochs: list[int], done: int = 0
             f"the trainer has finished {done} tasks of its stream ({', '.join(known[:done])}): pass the whole stream, "
             f"not {', '.join(task.name for task in data)}"
         )
+    known_to_model = model.learned if isinstance(model, TaskModel) else {}
+    refuse_others(data, known_to_model | (learned or {}))
     for task in data[done:]:
         classes = _classes(model, task)
         for split in ("train", "val", "test"):
@@ -36,6 +41,13 @@ def refuse_unfit(model: nn.Module, data: tuple, epochs: list[int], done: int = 0
                     f"labels of {task.name} ({split}) reach from {labels.min()} to {labels.max()}, and the model "
                     f"has {classes} outputs: they must be 0 to {classes - 1}"
                 )
+
+
+def note_data(model: nn.Module, data, learned: dict):
+    """Remembers what a task is learned from, for `refuse_unfit`: in the run, and in a model that goes on to others."""
+    learned[data.name] = identity(data)
+    if isinstance(model, TaskModel):
+        model.learned[data.name] = learned[data.name]
 
 
 def refuse_settings(batch_size: int, accumulate: int, clip: float | None, seed: int):
