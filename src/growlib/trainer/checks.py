@@ -30,8 +30,6 @@ def refuse_unfit(model: nn.Module, data: tuple, epochs: list[int], done: int = 0
             f"the trainer has finished {done} tasks of its stream ({', '.join(known[:done])}): pass the whole stream, "
             f"not {', '.join(task.name for task in data)}"
         )
-    known_to_model = model.learned if isinstance(model, TaskModel) else {}
-    refuse_others(data, known_to_model | (learned or {}))
     for task in data[done:]:
         classes = _classes(model, task)
         for split in ("train", "val", "test"):
@@ -41,6 +39,7 @@ def refuse_unfit(model: nn.Module, data: tuple, epochs: list[int], done: int = 0
                     f"labels of {task.name} ({split}) reach from {labels.min()} to {labels.max()}, and the model "
                     f"has {classes} outputs: they must be 0 to {classes - 1}"
                 )
+    refuse_others(data, (model.learned if isinstance(model, TaskModel) else {}) | (learned or {}))
 
 
 def note_data(model: nn.Module, data, learned: dict):
@@ -64,7 +63,10 @@ def refuse_settings(batch_size: int, accumulate: int, clip: float | None, seed: 
 @torch.no_grad()
 def _classes(model: nn.Module, task) -> int:
     if task.name in getattr(model, "closed", ()):
-        raise ValueError(f"task {task.name!r} is closed: its units keep their values for ever. Train a new one")
+        raise ValueError(
+            f"task {task.name!r} is closed: its units keep their values for ever. Train a new one, "
+            "such as load(source, name='second')"
+        )
     inputs, _ = task.batch("train", torch.arange(1, device=task.train.labels.device))
     named = (task.name,) if task.name in getattr(model, "tasks", ()) else ()
     try:
