@@ -5,6 +5,7 @@ WORKERS ?= 2
 TIMEOUT ?= 900
 SETUP := .venv/.ready
 BIN := .venv/bin
+OPTIONS := PROFILE WORKERS TIMEOUT NOTEBOOKS PYTHON BROWSER
 
 .PHONY: help book test lab notebooks paper clean
 .DELETE_ON_ERROR:
@@ -15,6 +16,7 @@ help:
 	@echo "make test                        run the tests, then every notebook"
 	@echo "make lab                         open the notebooks in JupyterLab"
 	@echo "make notebooks PROFILE=standard  execute the notebooks with papermill into _build/notebooks"
+	@echo "make notebooks seed=3 NOTEBOOKS=notebooks/02_growing_wider.ipynb   one of them, with a parameter"
 	@echo "make paper                       the book, and its paper as _build/paper.pdf (needs Chromium or Chrome)"
 	@echo "make clean                       remove what was built (.venv and the data sets stay)"
 	@echo "PYTHON=python3.12 make ...       choose the Python that .venv is made from"
@@ -32,11 +34,11 @@ test: $(SETUP)
 lab: $(SETUP)
 	$(BIN)/jupyter lab notebooks
 
+# Whatever else stands on the command line is a parameter of notebooks. (A space in a value parts it into words.)
+PARAMETERS = $(foreach word,$(filter-out $(addsuffix =%,$(OPTIONS)),$(MAKEOVERRIDES)),$(if $(findstring =,$(word)),$(word)))
 notebooks: $(SETUP)
-	@mkdir -p _build/notebooks/$(PROFILE)
-	for notebook in notebooks/*.ipynb; do \
-	  $(BIN)/papermill --cwd notebooks -p profile $(PROFILE) $$notebook _build/notebooks/$(PROFILE)/$${notebook##*/} || exit 1; \
-	done
+	$(BIN)/python book/run.py profile=$(PROFILE) $(PARAMETERS) \
+	  --into _build/notebooks/$(PROFILE) $(if $(NOTEBOOKS),--notebooks $(NOTEBOOKS))
 
 paper: book
 	@for browser in $(or $(BROWSER),chromium chromium-browser google-chrome); do \

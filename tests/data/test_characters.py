@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from growlib.data import LETTERS, characters, documents, encode, texts, windows
+import growlib.data.characters as growlib_texts
+from growlib.data import LETTERS, documents, encode, texts, windows
 
 
 def spelled(characters):
@@ -49,7 +50,7 @@ def test_every_window_and_what_follows_it_stand_in_a_document(english, split):
 
 def test_no_document_is_in_two_splits(monkeypatch):
     signs = [letter for letter in LETTERS if letter.isalpha()][:20]
-    monkeypatch.setattr(characters, "documents", lambda language: [sign * 200 for sign in signs])
+    monkeypatch.setattr(growlib_texts, "documents", lambda language: [sign * 200 for sign in signs])
     data = texts(["english"], n=300, context=4)[0]
     seen = {}
     for split in ("train", "val", "test"):
@@ -74,6 +75,6 @@ def test_what_cannot_be_had_is_said(monkeypatch, tmp_path):
         texts(["latin"])
     with pytest.raises(ValueError, match="10000000 windows of 8 characters cannot be cut from"):
         texts(["english"], n=10**7)
-    monkeypatch.setattr(characters.sysconfig, "get_path", lambda name: str(tmp_path))
+    monkeypatch.setattr(growlib_texts.sysconfig, "get_path", lambda name: str(tmp_path))
     with pytest.raises(OSError, match="Leave 'python' out"):
         texts(["python"])

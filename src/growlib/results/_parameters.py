@@ -72,6 +72,4 @@ def _meant(name: str, value, besides: list) -> str:
     if name == "profile":
         return " (GROWLIB_PROFILE in the environment decides where nothing is given)"
     close = difflib.get_close_matches(str(value), map(str, besides), 1)
-    if close:
-        return f": did you mean {close[0]!r}?"
-    return " as text" if isinstance(value, str) and re.fullmatch(r"[-+\d.e]+", value) else ""
+    return f": did you mean {close[0]!r}?" if close else ""
