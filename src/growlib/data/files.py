@@ -18,13 +18,14 @@ _SWEEP = "import shutil, sys; sys.stdin.read(); shutil.rmtree(sys.argv[1], ignor
 
 
 @contextmanager
-def whole(path: str | Path) -> Iterator[BinaryIO]:
+def whole(path: str | Path, scratch: Path | None = None) -> Iterator[BinaryIO]:
     """A file to write to, which takes its place when it is complete and on the disk; until then the old one stays.
 
     It is readable by all whom the umask allows. What a killed process has left is removed by the next who writes there.
 
     Args:
         path: Its folder is made.
+        scratch: Where it is written, on the same disk; None is beside its place.
 
     Raises:
         OSError: For a disk that is full or can't be written; nothing half-written is left.
@@ -32,7 +33,7 @@ def whole(path: str | Path) -> Iterator[BinaryIO]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_abandoned(path)
-    unfinished = path.with_name(f".{path.name}.{_HOST}-{os.getpid()}.unfinished")
+    unfinished = (scratch or path.parent) / f".{path.name}.{_HOST}-{os.getpid()}.unfinished"
     try:
         with open(unfinished, "wb") as file:
             yield file

@@ -28,6 +28,10 @@ DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errn
 PATIENCE = 60  # seconds that a mirror may be silent
 
 
+class NotCached(OSError):
+    """What could not be written: a disk that is full, or closed to us."""
+
+
 class DamagedFile(ValueError):
     """A file that was cut short or changed on disk, unlike one that was never of the format."""
 
@@ -53,14 +57,20 @@ def fetch(name: str) -> dict[str, np.ndarray]:
             return read(embedded() / f"{name}.npz")
         except (FileNotFoundError, DamagedFile) as error:
             raise type(error)(f"{error}: it comes with growlib, so install or check out growlib again") from error
-    path, reason = data_root() / f"{name}.npz", ""
-    if path.exists():
-        try:
-            return read(path)
-        except DamagedFile as error:  # it stays where it is until a whole one can take its place
-            reason = f"{error}. "
+    path, reason, aside = data_root() / f"{name}.npz", "", None
     try:
-        arrays = _download(name)
+        return read(path)
+    except FileNotFoundError:
+        pass
+    except DamagedFile as error:  # it stays where it is until a whole one can take its place
+        reason = f"{error}. "
+    try:
+        with passing_folder(path.parent) as folder:
+            arrays = _download(name, folder)
+            aside = _set_aside(path) if reason else None
+            write(path, arrays, folder)
+    except NotCached:
+        raise
     except Exception as error:  # torchvision, urllib and archives raise many kinds
         if getattr(error, "errno", None) in DISK:
             raise _unwritten(path, error) from error
@@ -69,21 +79,23 @@ def fetch(name: str) -> dict[str, np.ndarray]:
             f"that is silent for {PATIENCE} seconds is given up). Connect to the internet, or put a file with the "
             f"arrays {', '.join(ARRAYS)} there, or set GROWLIB_DATA to the folder that has it"
         ) from error
-    if reason:
-        _set_aside(path, reason)
-    write(path, arrays)
+    if aside:
+        warnings.warn(f"{reason}It was downloaded anew; the old one is now {aside.name}", stacklevel=3)
     return arrays
 
 
-def _set_aside(path: Path, reason: str):
-    """Renames a damaged file, unless another process has already put a whole one in its place."""
-    with suppress(DamagedFile, FileNotFoundError):
-        read(path)
-        return
+def _set_aside(path: Path) -> Path | None:
+    """Renames a damaged file, unless another process has done so, or has put a whole one in its place."""
     aside = path.with_suffix(".damaged.npz")
-    with suppress(FileNotFoundError):  # another process has done it
-        os.replace(path, aside)
-    warnings.warn(f"{reason}It was downloaded anew; the old one is now {aside.name}", stacklevel=4)
+    try:
+        read(path)
+    except FileNotFoundError:
+        pass
+    except DamagedFile:
+        with suppress(FileNotFoundError):
+            os.replace(path, aside)
+            return aside
+    return None
 
 
 def fingerprint(arrays: dict[str, np.ndarray]) -> str:
@@ -146,29 +158,29 @@ def _check(path: Path, split: str, images: np.ndarray, labels: np.ndarray, class
         )
 
 
-def write(path: Path, arrays: dict[str, np.ndarray]):
-    """Writes an .npz file and its checksum, whole or not at all."""
+def write(path: Path, arrays: dict[str, np.ndarray], scratch: Path | None = None):
+    """Writes an .npz file and its checksum, whole or not at all; see `whole`."""
     try:
-        with whole(path) as file:
+        with whole(path, scratch) as file:
             np.savez(file, **arrays, sha256=fingerprint(arrays))
     except OSError as error:
         raise _unwritten(path, error) from error
 
 
-def _unwritten(path: Path, error: OSError) -> OSError:
-    return OSError(
+def _unwritten(path: Path, error: OSError) -> NotCached:
+    return NotCached(
         error.errno,
         f"could not cache {path}: {error}. Free some space (a download takes up to 600 MB while it is decoded), or set "
         "GROWLIB_DATA to another folder; nothing half-written was left",
     )
 
 
-def _download(name: str) -> dict[str, np.ndarray]:
+def _download(name: str, folder: Path) -> dict[str, np.ndarray]:
     """The arrays as torchvision downloads, checks and decodes them."""
     from torchvision import datasets
 
     arrays = {}
-    with passing_folder(data_root()) as folder, _patience():
+    with _patience():
         for split in ("train", "test"):
             raw = getattr(datasets, DOWNLOADED[name])(str(folder), train=split == "train", download=True)
             images = np.asarray(raw.data, dtype=np.uint8)  # (N, H, W) or (N, H, W, C)
