@@ -250,6 +250,9 @@ class Save(Callback):
         if trainer.step == self.step:
             trainer.save(self.path)
 
+    def __repr__(self):
+        return "Save()"  # whatever it is passed when the run goes on
+
 
 # -------------------------------------------------------------------------------------------------------- the cases
 

@@ -112,7 +112,7 @@ from growlib.signals import (
 from growlib.sparsity import CsrLinear, budget_report, cut_off, degrees, erk, ranked, rewire, sparsify, uniform
 from growlib.sparsity.budget import as_masked
 from growlib.studies import Fork, Rerun, Ticket, fork, lottery, masks_of, search_growth, shuffled, twin, wire
-from growlib.trainer import Callback, History, Trainer, derive_seed
+from growlib.trainer import Callback, History, Trainer, derive_seed, load_model
 from growlib.when import (
     above,
     below,
@@ -136,7 +136,7 @@ __all__ = [
     *("scores", "signals", "when"),
     # train
     *("Trainer", "History", "Callback", "Checkpoint", "EarlyStopping", "Evaluate", "LRSchedule", "ProgressBar"),
-    *("ResourceMonitor", "Budget", "warmup_decay", "evaluating", "derive_seed"),
+    *("ResourceMonitor", "Budget", "warmup_decay", "evaluating", "derive_seed", "load_model"),
     # data and models
     *("Dataset", "Split", "load", "permuted", "relabelled", "split_by_class"),
     *("MLP", "ConvNet", "ResNet", "TaskNet", "TaskModel", "Attention", "GrowLinear", "GrowConv2d", "GrowBatchNorm2d"),

@@ -169,7 +169,7 @@ def test_it_survives_a_checkpoint(digits, tmp_path):
             if trainer.step == 13:
                 trainer.callbacks.pop()
                 trainer.save(tmp_path / "run.pt")
-                trainer.stop("for the test")
+                trainer.stop_run("for the test")
 
     whole = make().fit(digits, epochs=2).losses
     make(Stop()).fit(digits, epochs=2)

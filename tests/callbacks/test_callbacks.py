@@ -136,9 +136,9 @@ def test_checkpoint_keeps_the_best_and_the_last(digits, tmp_path):
     trainer = make([Checkpoint(tmp_path, best="val_accuracy")], rate=0.3)
     history = trainer.fit(digits, epochs=6)
     accuracies = history.column("val_accuracy")
-    best = torch.load(tmp_path / "best.pt", weights_only=True)["counters"]["epoch"]
+    best = torch.load(tmp_path / "best.pt", weights_only=True)["progress"]["epoch"]
     assert best == accuracies.index(max(accuracies)) + 1 < 6
-    assert torch.load(tmp_path / "last.pt", weights_only=True)["counters"]["epoch"] == 6
+    assert torch.load(tmp_path / "last.pt", weights_only=True)["progress"]["epoch"] == 6
     assert sorted(file.name for file in tmp_path.iterdir()) == ["best.pt", "last.pt"]
 
 

@@ -45,7 +45,6 @@ def test_tasks_share_the_memory_and_keep_bytes(tasks):
     trainer.fit(tasks[0], epochs=1)
     first = replay.kept[tasks[0].name].train.images
     assert replay.size == 41 and first.dtype == torch.uint8
-    trainer._progress["task"] = 0
     trainer.fit(tasks[1], epochs=1)
     one, two = (replay.kept[data.name] for data in tasks)
     assert [len(one.train), len(two.train)] == [21, 20] and replay.size == 41

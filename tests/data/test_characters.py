@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-import growlib.data.characters as growlib_texts
 from growlib.data import LETTERS, documents, encode, texts, windows
+from growlib.data import characters as growlib_texts
 
 
 def spelled(characters):

@@ -123,7 +123,7 @@ def test_a_fork_against_files(data, init, tmp_path):
         other = Trainer.load(tmp_path / "now.pt", device="cpu")
         other.inputs, other.labels = trainer.inputs, trainer.labels
         widen(other.model, other.model.hidden[place], by, init, other.optimizer, other.probe())
-        other._flops_an_example = None
+        other.forget_model()
         wanted = other.fit(data, epochs=2).column("val_loss")[-2:]
         assert found[layer].grown[1:] == wanted
     plain = Trainer.load(tmp_path / "now.pt", device="cpu").fit(data, epochs=2).column("val_loss")[-3:]

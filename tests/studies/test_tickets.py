@@ -20,6 +20,7 @@ from growlib.signals import Probe
 from growlib.sparsity import ranked, sparsify
 from growlib.studies import lottery, masks_of, shuffled, wire
 from growlib.trainer import Callback, Trainer
+from growlib.trainer.batches import shuffled as shuffled_examples
 
 EPOCHS, BATCH = 2, 100
 
@@ -61,7 +62,7 @@ def kept(model):
 
 def by_hand(data, trainer, keep, rounds):
     """The same with plain tensors, a multiplication by masks, and torch's SGD."""
-    order = [trainer._order(epoch, len(data.train)) for epoch in range(EPOCHS)]
+    order = [shuffled_examples(len(data.train), trainer.seed, epoch, torch.device("cpu")) for epoch in range(EPOCHS)]
     names = ["hidden1", "hidden2", "output"]
     start = [trainer.model.get_submodule(name).weight.detach().clone() for name in names]
     offsets = [trainer.model.get_submodule(name).bias.detach().clone() for name in names]

@@ -9,9 +9,23 @@ from functools import partial
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
-from growlib import MLP, ConvNet, Prune, Trainer, Widen, every, load
+from growlib import (
+    MLP,
+    ConvNet,
+    Prune,
+    Trainer,
+    Widen,
+    every,
+    growable,
+    load,
+    load_model,
+    sparse_layers,
+    sparsify,
+    widen,
+)
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +71,46 @@ def test_a_checkpoint_runs_no_code(tmp_path):
     with pytest.raises(ValueError, match="not a whole checkpoint"):
         Trainer.load(tmp_path / "bad.pt")
     assert not (tmp_path / "harm").exists()
+
+
+def test_an_older_format_is_refused_by_its_number(tmp_path):
+    torch.save({"format": 1, "model": {}}, tmp_path / "old.pt")
+    torch.save({"weights": {}}, tmp_path / "foreign.pt")
+    with pytest.raises(ValueError, match="is a checkpoint of format 1, and this growlib reads format 2"):
+        Trainer.load(tmp_path / "old.pt")
+    with pytest.raises(ValueError, match="is not a checkpoint of growlib"):
+        Trainer.load(tmp_path / "foreign.pt")
+
+
+@pytest.mark.parametrize("change", [lambda m: m, lambda m: sparsify(m, 0.5), lambda m: sparsify(m, 0.5, backend="csr")])
+def test_a_model_is_loaded_alone(digits, tmp_path, change):
+    """Without the callbacks that its run had, whatever it has become."""
+    torch.manual_seed(0)
+    model = change(MLP(64, [8], 10))
+    dense = not sparse_layers(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    trainer = Trainer(model, optimizer, growing() if dense else [], device="cpu")
+    trainer.fit(digits, epochs=2)
+    trainer.save(tmp_path / "run.pt")
+    alone, (images, _) = load_model(tmp_path / "run.pt"), digits.batch("val", torch.arange(20))
+    assert not alone.training and sparse_layers(alone).keys() == sparse_layers(model).keys()
+    assert torch.equal(alone(images), model.eval()(images))
+    if dense:
+        assert [hidden.width for hidden in alone.hidden] == [11]
+
+
+def test_a_model_of_another_library_is_passed_fresh(digits, tmp_path):
+    def net():
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, 6), nn.ReLU(), nn.Linear(6, 10))
+
+    model = growable(net(), torch.randn(2, 1, 8, 8))
+    trainer = Trainer(model, torch.optim.SGD(model.parameters(), lr=0.1), device="cpu")
+    trainer.change(widen, "1", 3)
+    trainer.save(tmp_path / "run.pt")
+    with pytest.raises(ValueError, match="growlib cannot build by itself: pass a fresh one"):
+        load_model(tmp_path / "run.pt")
+    alone = load_model(tmp_path / "run.pt", growable(net(), torch.randn(2, 1, 8, 8)))
+    assert alone[1].out_features == 9 and torch.equal(alone[1].weight, model[1].weight)
 
 
 @pytest.mark.slow

@@ -83,6 +83,7 @@ def route(model, images: Tensor | Sequence[Tensor], by=entropy) -> Tensor:
         The numbers of the tasks, (B,).
     """
     views = [images] * len(model.tasks) if isinstance(images, Tensor) else list(images)
+    views = [view.to(next(model.parameters()).device) for view in views]
     if len(views) != len(model.tasks):
         raise ValueError(
             f"route got {len(views)} views of the images for the {len(model.tasks)} tasks {', '.join(model.tasks)}"

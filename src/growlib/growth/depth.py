@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from growlib import costs
+from growlib import costs, generators
 from growlib.growth.discovery import growable
 from growlib.growth.inserted import Block, ImageBlock, name_of, path_of, put_behind
 from growlib.growth.surgery import adopt, refuse_unmovable
@@ -141,7 +141,7 @@ def _verified(model: nn.Module, after: str, init):
         return _putter(model, after, trials[-1], [model])
     twins, reasons = [_twin(model, flip) for flip in (False, True)], []
     for trial in trials:
-        with torch.random.fork_rng(devices=[]):
+        with generators.kept(next(model.parameters()).device):
             put = _putter(model, after, trial, twins)
             copies = [copy.deepcopy(twin) for twin in twins]
             drifts, new = zip(*(_put_and_compare(one, put) for one in copies), strict=True)

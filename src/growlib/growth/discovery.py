@@ -5,6 +5,7 @@ import copy
 import torch
 from torch import fx, nn
 
+from growlib import generators
 from growlib.growth.layouts import hidden_from
 from growlib.growth.surgery import Surgeon
 from growlib.growth.tracing import Follower, Tracer
@@ -38,9 +39,10 @@ def growable(model: nn.Module, example: torch.Tensor) -> nn.Module:
     learn_torchvision()
     example = example[:2] if len(example) > 1 else torch.cat([example, example])  # a batch of 1 hides flattened ones
     trial = _shaken(model)
-    example = example.to(next(trial.parameters())) if example.is_floating_point() else example
+    parameter = next(trial.parameters())
+    example = example.to(parameter if example.is_floating_point() else parameter.device)
     graphs = _graphs(trial, example)
-    with evaluating(trial), torch.no_grad(), torch.random.fork_rng(devices=[]):
+    with evaluating(trial), torch.no_grad(), generators.kept(parameter.device):
         runs = [Run(trial, graph, example) for graph in graphs]
         follower = Follower(trial)
         for graph, run in zip(graphs, runs, strict=True):

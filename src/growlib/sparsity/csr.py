@@ -210,7 +210,7 @@ def faster(inputs: int, outputs: int, connections: int, batch_size: int = 128, r
         "csr" or "masked".
     """
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)  # of the CPU alone
         mask = torch.zeros(outputs * inputs, dtype=torch.bool)
         mask[torch.randperm(len(mask))[:connections]] = True
         mask = mask.view(outputs, inputs)

@@ -4,8 +4,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
-
+from growlib import generators
 from growlib.growth import widen
 from growlib.inits import zero_out
 from growlib.layers import hidden_of
@@ -52,7 +51,9 @@ def twin(trainer: Trainer, callbacks=()) -> Trainer:
     optimizer = checkpoint.new_optimizer(model, state["optimizer"])
     kept = {"loss": trainer.loss, "budget": trainer.budget, "device": trainer.device}
     other = Trainer(model, optimizer, callbacks, **settings, **kept)
-    state["callbacks"] = [{"repr": repr(callback), "state": callback.state_dict()} for callback in callbacks]
+    state["callbacks"] = [
+        {"repr": checkpoint.written(callback), "state": callback.state_dict()} for callback in callbacks
+    ]
     state["progress"]["event"] = []  # what callbacks of the original are in the middle of
     checkpoint.restore(other, state)
     if trainer.step:
@@ -83,15 +84,16 @@ def fork(trainer: Trainer, data, by: int | Callable, epochs: int, init=zero_out)
             f"fork at step {trainer.step} for {epochs} epochs: train for a step at least, then let the twins go on for "
             "an epoch at least"
         )
-    with torch.random.fork_rng():
-        now = torch.get_rng_state()
+    device = trainer.device
+    with generators.kept(device):
+        now = generators.states(device)
         found, (steps, plain) = {}, _goes_on(twin(trainer), data, epochs)
         for hidden in hidden_of(trainer.model):
-            torch.set_rng_state(now)
+            generators.put_back(now, device)
             other, units = twin(trainer), by(trainer, hidden) if callable(by) else by
             if units:
                 other.change(widen, hidden.name, units, init=init, probe=other.probe(), cause="fork")
-                torch.set_rng_state(now)  # what is drawn from here on is the same in all twins
+                generators.put_back(now, device)  # what is drawn from here on is the same in all twins
             found[hidden.name] = Fork(hidden.name, units, steps, plain, _goes_on(other, data, epochs)[1])
     return found
 

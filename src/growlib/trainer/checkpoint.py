@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from growlib import generators
 from growlib.costs import Budget
 from growlib.data.files import whole
 from growlib.growth import lost_tensors
@@ -14,6 +15,7 @@ from growlib.growth.inserted import insertions, match
 from growlib.models import KNOWN
 from growlib.sparsity.csr import match_csr
 from growlib.sparsity.masked import describe_sparse, match_sparse
+from growlib.trainer.events import Callback
 
 FORMAT = 2
 
@@ -117,7 +119,7 @@ def state_of(trainer) -> dict:
             "groups": groups,
             "state": trainer.optimizer.state_dict(),
         },
-        "callbacks": [{"repr": repr(callback), "state": callback.state_dict()} for callback in trainer.callbacks],
+        "callbacks": states_of(trainer.callbacks),
         "history": trainer.history.state_dict(),
         "settings": {
             "loss": name_of(loss),
@@ -129,15 +131,29 @@ def state_of(trainer) -> dict:
         },
         "progress": trainer.progress.state_dict(),
         "normalization": trainer.normalization,
-        "random": torch.get_rng_state(),
-        "random_cuda": torch.cuda.get_rng_state_all() if trainer.device.type == "cuda" else [],
+        "random": generators.states(trainer.device),
     }
+
+
+def states_of(callbacks) -> list[dict]:
+    """What every callback remembers, beside how it is written."""
+    return [{"repr": written(callback), "state": callback.state_dict()} for callback in callbacks]
+
+
+def written(callback) -> str:
+    """What is compared when callbacks are passed again: how one is written, or of a user's own class its name.
+
+    What a class of a user takes may be a path or a number that differs by design; with a `__repr__` of its own it
+    tells what must be the same.
+    """
+    own = type(callback).__repr__ is Callback.__repr__ and not type(callback).__module__.startswith("growlib.")
+    return type(callback).__name__ if own else repr(callback)
 
 
 def restore(trainer, state: dict):
     """Puts a trainer whose model, optimizer and callbacks are of the right kinds back to a state."""
     theirs = [saved["repr"] for saved in state["callbacks"]]
-    mine = [repr(callback) for callback in trainer.callbacks]
+    mine = [written(callback) for callback in trainer.callbacks]
     if theirs != mine:
         raise ValueError(f"the checkpoint was written with the callbacks {theirs}; pass the same, not {mine}")
     take_out(trainer.model, state["model"])
@@ -151,9 +167,24 @@ def restore(trainer, state: dict):
     trainer.normalization = state["normalization"]
     trainer.forget_model()
     trainer.batch_size, trainer.accumulate = state["settings"]["batch_size"], state["settings"]["accumulate"]
-    torch.set_rng_state(state["random"])
-    if trainer.device.type == "cuda" and state["random_cuda"]:
-        torch.cuda.set_rng_state_all(state["random_cuda"])
+    generators.put_back(state["random"], trainer.device)
+
+
+def load_model(path, model: nn.Module | None = None) -> nn.Module:
+    """The model of a checkpoint alone, in eval mode on the CPU. No code of the file is run.
+
+    Args:
+        path: A file that `Trainer.save` or Checkpoint wrote.
+        model: A fresh one, for classes that growlib.models does not have; it is resized to the file.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is no whole checkpoint of this format, or of another class.
+    """
+    state = read(path)
+    model = build(state["model"]) if model is None else model
+    load_weights(model, state["model"], state["weights"])
+    return model.eval()
 
 
 def load_trainer(kind, path, model, callbacks, *, loss, device):

@@ -89,10 +89,10 @@ class Events:
         """Runs the callbacks' method of this name, in their order."""
         nothing = getattr(Callback, event)
         for index, callback in enumerate(self.callbacks[start:], start + 1):
-            if getattr(type(callback), event) is nothing:
+            act = getattr(callback, event)
+            if getattr(act, "__func__", None) is nothing:
                 continue
             self.progress.event = [event, index]
-            act = getattr(callback, event)
             if callback.structural:
                 parallel.led(lambda act=act: act(self), self.make)
             else:
@@ -123,8 +123,8 @@ def spelled(value) -> str:
 def refuse_misspelt(callbacks):
     """Raises a TypeError for a method that looks like an event and is none: nothing would ever call it."""
     for callback in callbacks:
-        for name in dir(type(callback)):
-            if name in EVENTS or name.startswith("_") or not callable(getattr(type(callback), name)):
+        for name in dir(callback):
+            if name in EVENTS or name.startswith("_") or not inspect.isroutine(getattr(callback, name)):
                 continue
             near = difflib.get_close_matches(name, EVENTS, 1, 0.84)
             if near or name.startswith(("before_", "after_")):

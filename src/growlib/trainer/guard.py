@@ -56,8 +56,9 @@ class LossGuard:
             losses = torch.stack(self.unread).tolist()
             self.unread = []
             self.trainer.history.losses += losses
-            if not math.isfinite(losses[-1]):
-                self.refuse("loss", losses[-1])
+            for loss in losses:
+                if not math.isfinite(loss):
+                    self.refuse("loss", loss)
 
     def check_weights(self):
         """Raises a FloatingPointError unless all weights are finite; the trainer is back at the start of the epoch."""

@@ -20,7 +20,7 @@ from growlib.trainer.events import RESUMABLE, Callback, Events, refuse_misspelt
 from growlib.trainer.guard import LossGuard
 from growlib.trainer.history import History
 from growlib.trainer.interrupts import held_interrupts
-from growlib.trainer.outputs import right
+from growlib.trainer.outputs import count_correct, logits_in
 from growlib.trainer.progress import Progress
 from growlib.trainer.status import Status
 
@@ -37,7 +37,7 @@ class Trainer(Status, Events, StructuralChanges):
         accumulate: Forward passes an optimizer step; the gradients add up to those of one large batch.
         clip: The largest norm of all gradients together, or None.
         budget: A `costs.Budget` that no change may break.
-        device: "auto" (CUDA, else CPU), or what torch calls it. bfloat16 is used on CUDA only.
+        device: "auto" (CUDA, else CPU), or what torch calls it. bfloat16 is used everywhere but on the CPU.
         seed: Of shuffling and augmentation. Weights and new units draw from torch's own generator: seed it before
             building the model.
         progress: Whether to show a bar; None shows it where a person watches, in a terminal or a live notebook.
@@ -145,7 +145,7 @@ class Trainer(Status, Events, StructuralChanges):
                 part = self.batch_loss if share == 1 else self.batch_loss * share
                 part.backward()
             loss = loss + part.detach()
-            correct = correct + right(self.logits, self.labels) * bool(share)
+            correct = correct + count_correct(self.logits, self.labels) * bool(share)
         loss, correct = self.replica.totals(loss, correct, self.ctrl_c, self.guard.looks)
         loss = self.guard.checked(loss)
         self.emit("after_backward")
@@ -231,7 +231,7 @@ class Trainer(Status, Events, StructuralChanges):
                 with self.autocast():
                     logits = self.replica.model(inputs, *self.task_of(data))  # (B, classes)
                     loss += self.loss(logits, labels) * len(index)
-                correct += right(logits, labels)
+                correct += count_correct(logits, labels)
         return {"loss": float(loss) / size, "accuracy": float(correct) / size}
 
     @torch.no_grad()
@@ -252,7 +252,8 @@ class Trainer(Status, Events, StructuralChanges):
                 )
             images = normalized(images, *self.normalization)
         with evaluating(self.model), self.autocast():
-            return torch.cat([self.replica.model(part) for part in images.split(max(self.batch_size, 1000))]).float()
+            parts = images.split(max(self.batch_size, 1000))
+            return torch.cat([logits_in(self.replica.model(part)) for part in parts]).float()
 
     # ---------------------------------------------------------------------------------------------------- files
 
@@ -304,5 +305,5 @@ class Trainer(Status, Events, StructuralChanges):
         return (data.name,) if hasattr(self.model, "tasks") else ()
 
     def autocast(self):
-        """bfloat16 on CUDA."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
+        """bfloat16 on a device; float32 on the CPU."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type != "cpu")
