@@ -74,7 +74,7 @@ from growlib.layers import (
     sparse_layers,
 )
 from growlib.models import MLP, ConvNet, ResNet, TaskBatchNorm2d, TaskConv2d, TaskLinear, TaskModel, TaskNet
-from growlib.results import by_profile
+from growlib.results import by_profile, check_parameters
 from growlib.scores import (
     at_random,
     attention,
@@ -165,7 +165,7 @@ __all__ = [
     *("shallower_than", "within_budget", "new_task"),
     # runs of runs, and their records
     *("fork", "twin", "Fork", "lottery", "Ticket", "masks_of", "shuffled", "wire", "search_growth", "Rerun"),
-    "by_profile",
+    *("by_profile", "check_parameters"),
 ]
 
 

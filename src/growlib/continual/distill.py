@@ -5,7 +5,9 @@ from torch import Tensor, nn
 
 from growlib.continual._calls import logits_of, two_at_least
 from growlib.continual.lwf import divergence
+from growlib.data import refuse_namesakes, refuse_others
 from growlib.layers import evaluating
+from growlib.models import TaskModel
 from growlib.trainer import Callback, derive_seed
 
 
@@ -44,6 +46,11 @@ class Distill(Callback):
             raise ValueError("the teacher is the model itself: give Distill a copy of it, copy.deepcopy(model)")
         self.teacher.to(trainer.device)
         self.data = [one.to(trainer.device) for one in self.data]
+
+    def before_task(self, trainer):
+        refuse_namesakes(*self.data, trainer.data)
+        if isinstance(self.teacher, TaskModel):
+            refuse_others([trainer.data], self.teacher.learned)
 
     def after_loss(self, trainer):
         task, known = trainer.data.name, getattr(self.teacher, "tasks", None)

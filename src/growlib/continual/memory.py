@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from growlib.continual._calls import logits_of, two_at_least
-from growlib.data import Dataset, Split
+from growlib.data import REMEDY, Dataset, Split
 from growlib.trainer import Callback, derive_seed
 
 PLAIN = ("classes", "mean", "std", "provenance", "shift", "flip", "cutout")  # of a Dataset, beside its examples
@@ -32,7 +32,10 @@ class Memory(Callback):
         self.kept = {name: data.to(trainer.device) for name, data in self.kept.items()}
 
     def before_task(self, trainer):
-        tasks = {*self.kept, trainer.data.name}
+        data, kept = trainer.data, self.kept.get(trainer.data.name)
+        if kept is not None and kept.provenance.get("sha256") != data.provenance.get("sha256"):
+            raise ValueError(f"the memory holds examples of another task that is called {data.name!r}. {REMEDY}")
+        tasks = {*self.kept, data.name}
         if self.memory < len(tasks):
             raise ValueError(f"a memory of {self.memory} examples cannot be shared among {len(tasks)} tasks: raise it")
 

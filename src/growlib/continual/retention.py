@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from growlib.data import refuse_namesakes
 from growlib.layers import evaluating
 from growlib.trainer import Callback
 
@@ -23,6 +24,7 @@ def retention_snapshot(model, *data, images: int = 256) -> dict:
         ValueError: Without data or images: nothing could ever differ.
     """
     _refuse_nothing(data, images)
+    refuse_namesakes(*data)
     tasks, device = {}, next(model.parameters()).device
     with evaluating(model):
         for one in data:
@@ -114,8 +116,12 @@ class Certify(Callback):
 
     def __init__(self, *data, images: int = 256):
         _refuse_nothing(data, images)
+        refuse_namesakes(*data)
         self.data, self.images = {one.name: one for one in data}, images
         self.snapshot, self.certificates = None, []
+
+    def before_task(self, trainer):
+        refuse_namesakes(*self.data.values(), trainer.data)
 
     def after_task(self, trainer):
         if trainer.data.name not in self.data:

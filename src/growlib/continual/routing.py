@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from growlib.data import SPLITS
+from growlib.data import SPLITS, refuse_namesakes
 from growlib.layers import evaluating
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ class Prototypes:
     """
 
     def __init__(self, model, *data):
+        refuse_namesakes(*data)
         self.means, self.scales = {}, {}
         with evaluating(model), torch.no_grad():
             for one in data:
@@ -118,6 +119,7 @@ def accuracy_without_task(model, *data, by=entropy, split: str = "test") -> pd.D
     """
     import pandas as pd
 
+    refuse_namesakes(*data)
     known = {one.name: one.to(next(model.parameters()).device) for one in data}
     if sorted(known) != sorted(model.tasks):
         raise ValueError(

@@ -22,6 +22,7 @@ class TaskModel(TakesOnWidths, nn.Module):
     def __init__(self, inputs: Sequence[int], tasks: Sequence[str]):
         super().__init__()
         self.input_shape, self.tasks = tuple(inputs), list(tasks)
+        self.learned = {}  # by task: the identity of the data that it was learned from
 
     @property
     def layers(self) -> dict[str, Tagged]:

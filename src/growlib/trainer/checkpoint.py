@@ -1,6 +1,5 @@
 """Checkpoints: what a trainer must remember, and files written whole or not at all and read without running code."""
 
-import os
 from pathlib import Path
 
 import torch
@@ -9,6 +8,7 @@ from torch.nn import functional
 
 from growlib import generators
 from growlib.costs import Budget
+from growlib.data.files import whole
 from growlib.growth import lost_tensors
 from growlib.growth.depth import rediscover
 from growlib.growth.inserted import Deeper, insertions, match
@@ -24,19 +24,13 @@ FORMAT = 2
 
 def write(path, state: dict):
     """Writes a checkpoint: a crash in the middle leaves the old file as it was."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.unfinished")
     try:
-        with open(unfinished, "wb") as file:
+        with whole(path) as file:
             torch.save({"format": FORMAT, **state}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-        unfinished.unlink(missing_ok=True)
         raise OSError(
-            f"could not write the checkpoint {path}: {error}. The one before, if any, is untouched"
+            f"could not write the checkpoint {path}: {error}. The one before, if any, is untouched. "
+            "Free some space, or save to a folder that can be written"
         ) from error
 
 
@@ -131,7 +125,7 @@ def state_of(trainer) -> dict:
         "callbacks": states_of(trainer.callbacks),
         "history": trainer.history.state_dict(),
         "settings": {
-            "loss": getattr(loss, "__name__", type(loss).__name__),
+            "loss": name_of(loss),
             "batch_size": trainer.batch_size,
             "accumulate": trainer.accumulate,
             "clip": trainer.clip,
@@ -207,6 +201,14 @@ def load_trainer(kind, path, model, callbacks, *, loss, device):
     trainer = kind(model, optimizer, callbacks, loss=loss or known_loss(name), budget=budget, device=device, **settings)
     restore(trainer, state)
     return trainer
+
+
+def name_of(loss) -> str:
+    """What a checkpoint calls a loss: a function of torch.nn.functional by its name, any other by its full name."""
+    named = loss if hasattr(loss, "__qualname__") else type(loss)
+    if getattr(functional, named.__name__, None) is loss:
+        return named.__name__
+    return f"{named.__module__}.{named.__qualname__}"
 
 
 def known_loss(name: str):

@@ -15,7 +15,7 @@ from growlib.trainer import checkpoint
 from growlib.trainer.bar import ProgressBar, watched
 from growlib.trainer.batches import Batch, derive_seed
 from growlib.trainer.changes import StructuralChanges
-from growlib.trainer.checks import refuse_optimizer, refuse_settings, refuse_unfit
+from growlib.trainer.checks import note_data, refuse_optimizer, refuse_settings, refuse_unfit
 from growlib.trainer.events import RESUMABLE, Callback, Events, refuse_misspelt
 from growlib.trainer.guard import LossGuard
 from growlib.trainer.history import History
@@ -97,7 +97,7 @@ class Trainer(Status, Events, StructuralChanges):
         """
         plan = list(epochs) if isinstance(epochs, (list, tuple)) else [epochs] * len(data)
         present = self.progress.task - (self.progress.running == "after_task")  # whose callbacks are not through
-        refuse_unfit(self.model, data, plan, present)
+        refuse_unfit(self.model, data, plan, present, self.progress.learned)
         self.plan, self.stopped, self.halted = plan, self.progress.ending, False
         self.data = data[present].to(self.device)
         with held_interrupts() as self.ctrl_c:
@@ -116,6 +116,7 @@ class Trainer(Status, Events, StructuralChanges):
     def train_task(self, data):
         """Trains on one data set, for the epochs that are left of it."""
         self.data, self.normalization = data, (data.mean, data.std)
+        note_data(self.model, data, self.progress.learned)
         with self.around("task"):
             while self.progress.task_epoch < self.epochs and not (self.progress.ending or self.halted):
                 self.train_epoch(data)
