@@ -65,7 +65,7 @@ def refuse_settings(batch_size: int, accumulate: int, clip: float | None, seed: 
 
 
 def refuse_optimizer(optimizer):
-    """Raises a TypeError for an optimizer, also in a list, whose step wants to compute the loss again, as LBFGS does."""
+    """Raises a TypeError for an optimizer, also in a list, whose step wants to compute the loss again (LBFGS)."""
     for one in optimizer if isinstance(optimizer, (list, tuple)) else [optimizer]:
         closure = signature(one.step).parameters.get("closure")
         if closure is not None and closure.default is Parameter.empty:
