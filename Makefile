@@ -7,6 +7,7 @@ TIMEOUT ?= 900
 unexport PYTHONDONTWRITEBYTECODE
 SETUP := .venv/.ready
 BIN := .venv/bin
+OPTIONS := PROFILE WORKERS TIMEOUT NOTEBOOKS PYTHON BROWSER
 
 .PHONY: help book test quick lab notebooks paper address clean
 .DELETE_ON_ERROR:
@@ -18,6 +19,7 @@ help:
 	@echo "make quick                       the tests without the slow ones and without the notebooks"
 	@echo "make lab                         open the notebooks in JupyterLab"
 	@echo "make notebooks PROFILE=standard  execute the notebooks with papermill into _build/notebooks"
+	@echo "make notebooks seed=3 NOTEBOOKS=notebooks/02_growing_wider.ipynb   one of them, with a parameter"
 	@echo "make paper                       the book, and its paper as _build/paper.pdf (needs Chromium or Chrome)"
 	@echo "make address REPO=owner/name     let everything point to another repository"
 	@echo "make clean                       remove what was built (.venv and the data sets stay)"
@@ -41,11 +43,11 @@ quick: $(SETUP)
 lab: $(SETUP)
 	$(BIN)/jupyter lab notebooks
 
+# Whatever else stands on the command line is a parameter of notebooks. (A space in a value parts it into words.)
+PARAMETERS = $(foreach word,$(filter-out $(addsuffix =%,$(OPTIONS)),$(MAKEOVERRIDES)),$(if $(findstring =,$(word)),$(word)))
 notebooks: $(SETUP)
-	@mkdir -p _build/notebooks/$(PROFILE)
-	for notebook in notebooks/*.ipynb; do \
-	  $(BIN)/papermill --cwd notebooks -p profile $(PROFILE) $$notebook _build/notebooks/$(PROFILE)/$${notebook##*/} || exit 1; \
-	done
+	$(BIN)/python book/run.py profile=$(PROFILE) $(PARAMETERS) \
+	  --into _build/notebooks/$(PROFILE) $(if $(NOTEBOOKS),--notebooks $(NOTEBOOKS))
 
 paper: book
 	@for browser in $(or $(BROWSER),chromium chromium-browser google-chrome); do \

@@ -45,6 +45,8 @@ def make(callbacks, tasks, seed=0, rate=0.01, model=None, **settings):
 class Save(Callback):
     """Writes a checkpoint after one step."""
 
+    may_differ = ("path", "step")
+
     def __init__(self, path, step):
         self.path, self.step = path, step
 

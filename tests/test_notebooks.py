@@ -80,6 +80,40 @@ def test_one_cell_holds_all_parameters_and_the_next_checks_the_profile(path, not
     assert re.search(r"by_profile\(\s*profile", derived), "the cell after the parameters does not check the profile"
 
 
+def refusal(notebook, **given):
+    """What the cell after the parameters says about values that papermill would inject between the two."""
+    names = {}
+    exec(notebook.cells[2].source, names)
+    names.update(given)
+    try:
+        exec(notebook.cells[3].source, names)
+    except ValueError as error:
+        return str(error)
+
+
+def defaults_of(notebook):
+    statements = ast.parse(notebook.cells[2].source).body[1:]
+    return {one.target.id: getattr(one.value, "value", None) for one in statements}
+
+
+@pytest.mark.parametrize("path, notebook", EVERY)
+def test_the_cell_after_the_parameters_checks_all_of_them(path, notebook, monkeypatch):
+    monkeypatch.delenv("GROWLIB_PROFILE", raising=False)
+    assert notebook.cells[3].source.startswith("from growlib import check_parameters\n")
+    assert notebook.cells[3].metadata.tags == ["hide-cell"]
+    assert refusal(notebook) is None  # the negative control: what a chapter comes with it takes
+    for name, default in defaults_of(notebook).items():
+        for bad in ("five", -8, None, True):
+            message = refusal(notebook, **{name: bad})
+            assert message, f"{name}={bad!r} is taken"
+            assert message.startswith(f"the parameter {name} takes ") and repr(bad) in message
+        if isinstance(default, int):
+            assert "a whole number from" in refusal(notebook, **{name: 1.5})
+            assert bool(refusal(notebook, **{name: 0})) == (default != 0), f"{name}=0 leaves it to the profile, or not"
+    assert "the parameter device takes auto, cpu, cuda or cuda:N, and got 'gpu'" in refusal(notebook, device="gpu")
+    assert "quick, standard, full" in refusal(notebook, profile="fast")
+
+
 @pytest.mark.parametrize("path, notebook", CHAPTERS)
 def test_papermill_explains_every_parameter(path, notebook):
     parameters = inspect_notebook(path)

@@ -9,6 +9,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import nbformat
 import pytest
 import yaml
 from importlinter.cli import lint_imports
@@ -120,6 +121,52 @@ def test_make_names_the_python_it_needs(tmp_path):
     assert "needs Python 3.11, 3.12 or 3.13" in answer.stderr
     assert "Python 2.7.18" in answer.stderr
     assert not (tmp_path / ".venv").exists()
+
+
+def run_notebooks(*arguments):
+    command = [sys.executable, ROOT / "book/run.py", *arguments]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_a_parameter_that_no_notebook_has_is_refused_before_one_is_run(tmp_path):
+    answer = run_notebooks("profile=quick", "epoch=3", "--into", tmp_path / "done")
+    assert answer.returncode != 0 and not (tmp_path / "done").exists()
+    assert answer.stderr.startswith("no notebook has the parameter epoch: there are ")
+    assert ", epochs, " in answer.stderr
+    answer = run_notebooks("epochs", "--into", tmp_path / "done")
+    assert answer.returncode != 0 and "write NAME=VALUE" in answer.stderr
+
+
+def test_a_notebook_gets_the_parameters_that_it_has(tmp_path):
+    for name, parameters, code in (("one", "n: int = 1", "print(n)"), ("two", "m: int = 1", "print(m / (m - 5))")):
+        cells = [
+            nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]}),
+            nbformat.v4.new_code_cell(code),
+        ]
+        kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+        nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), tmp_path / f"{name}.ipynb")
+    paths = sorted(tmp_path.glob("*.ipynb"))
+    answer = run_notebooks("n=7", "m=1e-05", "--into", tmp_path / "done", "--notebooks", *paths)
+    assert answer.returncode == 0, answer.stderr
+    one = nbformat.read(tmp_path / "done/one.ipynb", as_version=4)
+    assert one.cells[-1].outputs[0].text == "7\n" and "m = " not in one.cells[1].source
+    answer = run_notebooks("m=5", "--into", tmp_path / "done", "--notebooks", *paths)
+    assert answer.returncode != 0 and answer.stderr.endswith("two.ipynb failed: ZeroDivisionError: division by zero\n")
+
+
+def test_make_hands_parameters_to_the_notebooks(tmp_path):
+    (tmp_path / "Makefile").write_text((ROOT / "Makefile").read_text())
+    for name in ("requirements.lock", "pyproject.toml"):
+        (tmp_path / name).touch()
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    (tmp_path / ".venv/.ready").touch()
+    (tmp_path / ".venv/bin/python").write_text('#!/bin/sh\necho "$@"\n')
+    (tmp_path / ".venv/bin/python").chmod(0o755)
+    command = ["make", "notebooks", "PROFILE=full", "seed=3", "NOTEBOOKS=a.ipynb b.ipynb"]
+    answer = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert "book/run.py profile=full seed=3 --into _build/notebooks/full --notebooks a.ipynb b.ipynb" in answer.stdout
+    plain = subprocess.run(["make", "notebooks"], cwd=tmp_path, capture_output=True, text=True)
+    assert "book/run.py profile=quick --into _build/notebooks/quick\n" in plain.stdout
 
 
 def test_public_functions_and_classes_have_a_docstring():

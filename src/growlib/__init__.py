@@ -22,7 +22,7 @@ from growlib.callbacks import (
     Whiten,
     Widen,
     averaged,
-    births_of,
+    births,
     by_shortfall,
     cosine_decay,
     each,
@@ -93,7 +93,7 @@ from growlib.models import (
     dirac,
     whiten,
 )
-from growlib.results import by_profile
+from growlib.results import by_profile, check_parameters
 from growlib.scores import (
     at_random,
     attention,
@@ -175,7 +175,7 @@ __all__ = [
     *("GrowLinear", "GrowConv2d", "GrowBatchNorm2d", "TaskLinear", "TaskConv2d", "TaskBatchNorm2d"),
     # grow
     *("growable", "hidden_of", "Hidden", "widen", "deepen", "prune", "Change", "check_growth", "lost_tensors"),
-    *("Widen", "Deepen", "Prune", "StepByAge", "births_of", "each", "loudest", "quietest", "by_shortfall"),
+    *("Widen", "Deepen", "Prune", "StepByAge", "births", "each", "loudest", "quietest", "by_shortfall"),
     *("zero_out", "random", "orthogonal", "split", "gradmax", "north", "variance_transfer"),
     *("identity", "residual", "untrained"),
     # rewire
@@ -197,7 +197,7 @@ __all__ = [
     *("shallower_than", "within_budget", "new_task"),
     # runs of runs, and their records
     *("fork", "twin", "Fork", "lottery", "Ticket", "masks_of", "shuffled", "wire", "search_growth", "Rerun"),
-    "by_profile",
+    *("by_profile", "check_parameters"),
 ]
 
 

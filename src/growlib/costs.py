@@ -7,7 +7,7 @@ from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
-from growlib.layers import evaluating, sparse_layers, uncompiled
+from growlib.layers import evaluating, flat, sparse_layers, tensors_in, uncompiled
 
 
 def parameters(model: nn.Module) -> int:
@@ -19,25 +19,63 @@ def parameters(model: nn.Module) -> int:
 def flops(model: nn.Module, *task) -> int | None:
     """Floating-point operations of one forward pass of one example, as they are done: matrix products and convolutions,
     2 a multiply-add. CsrLinear does them for its connections only; SparseLinear and SparseConv2d for all weights, their
-    zeros too. None for a model without an `input_shape`. A model that knows tasks may be asked about one."""
+    zeros too. None for a model without an `input_shape`. A model that knows tasks may be asked about one.
+
+    Raises:
+        ValueError: For a model that does not run on an example of its `input_shape`.
+    """
     return _counted(model, *task, backward=False)
 
 
 def training_flops(model: nn.Module) -> int | None:
-    """Floating-point operations of one forward and backward pass of one example, counted as in `flops`."""
-    return _counted(model, backward=True)
+    """Floating-point operations of one forward and backward pass of one example, counted as in `flops`. None too for a
+    model that does not run on an example of its `input_shape`: a user's attribute may mean something else."""
+    try:
+        return _counted(model, backward=True)
+    except ValueError:
+        return None
 
 
 def _counted(model: nn.Module, *task, backward: bool) -> int | None:
-    if not hasattr(model, "input_shape"):
+    if (inputs := example(model, 1)) is None:
         return None
     counter = FlopCounterMode(display=False)
-    with evaluating(model), uncompiled(), torch.set_grad_enabled(backward), counter:
-        total = model(_example(model, 1), *task).sum()
-        if backward:
-            trained = [p for p in model.parameters() if p.requires_grad]
-            _ = trained and torch.autograd.grad(total, trained, allow_unused=True)
+    try:
+        with evaluating(model), uncompiled(), torch.set_grad_enabled(backward), counter:
+            total = flat(model(inputs, *task)).sum()
+            if backward and total.requires_grad:
+                trained = [p for p in model.parameters() if p.requires_grad]
+                torch.autograd.grad(total, trained, allow_unused=True)
+    except Exception as error:
+        raise ValueError(
+            f"cannot count what {type(model).__name__} computes: it does not run on an example of its input_shape, "
+            f"{tuple(inputs.shape[1:])} of {inputs.dtype}: {error}. Set model.input_shape to the shape of one example "
+            "(and model.input_dtype, of token ids torch.long), or delete it"
+        ) from error
     return counter.get_total_flops()
+
+
+def example(model: nn.Module, size: int, generator: torch.Generator | None = None) -> torch.Tensor | None:
+    """Examples of the shape that a model says it takes, or None where it says nothing.
+
+    Args:
+        model: With an `input_shape`, of one example, and an `input_dtype` if that is not the dtype of its weights.
+            `growable` has noted the shape, where that name was taken.
+        size: Their number.
+        generator: Draws them; without it they are zeros.
+    """
+    shape = getattr(model, "_input_shape", getattr(model, "input_shape", None))
+    dtype = getattr(model, "input_dtype", None)
+    known = isinstance(shape, (tuple, list)) and all(isinstance(size, int) for size in shape)
+    tensor = next(iter(model.parameters()), None)
+    if not known or tensor is None:
+        return None
+    if isinstance(dtype, torch.dtype) and not dtype.is_floating_point:
+        ids = [module.num_embeddings for module in model.modules() if isinstance(module, nn.Embedding)]
+        most = min(ids, default=2) if generator else 1
+        return torch.randint(most, (size, *shape), generator=generator).to(tensor.device, dtype)
+    drawn = torch.randn(size, *shape, generator=generator) if generator else torch.zeros(size, *shape)
+    return drawn.to(tensor if tensor.is_floating_point() else tensor.device)
 
 
 def memory(model: nn.Module, optimizer: torch.optim.Optimizer, batch_size: int) -> dict[str, int]:
@@ -61,13 +99,13 @@ def memory(model: nn.Module, optimizer: torch.optim.Optimizer, batch_size: int) 
         return tensor.detach()  # an attached one would hold its own graph, and so the model, until the next collection
 
     with evaluating(model), uncompiled(), saved_tensors_hooks(keep, lambda tensor: tensor):
-        outputs = model(_example(model, batch_size))  # alive while its saved tensors are counted
+        outputs = model(example(model, batch_size))  # alive while its saved tensors are counted
     state = [v for s in optimizer.state.values() for v in s.values() if torch.is_tensor(v)]
     bill = {
         "parameters": sum(p.nbytes for p in model.parameters()),
         "gradients": sum(p.nbytes for p in model.parameters() if p.requires_grad),
         "optimizer": sum(value.nbytes for value in state),
-        "activations": sum(kept.values()) + outputs.nbytes,
+        "activations": sum(kept.values()) + sum(tensor.nbytes for tensor in tensors_in(outputs)),
     }
     if buffers := sum(buffer.nbytes for buffer in model.buffers()):
         bill["buffers"] = buffers
@@ -93,15 +131,11 @@ class Budget:
                 continue
             if (price := cost(model)) is None:
                 raise ValueError(
-                    f"{type(model).__name__} has no input_shape, so its {name} can't be counted: give it one"
+                    f"{type(model).__name__} has no input_shape, the shape of one example, so its {name} can't be "
+                    "counted: give it one"
                 )
             if price > limit:
                 raise ValueError(
                     f"{deed} would need {price:,} {name}, and the budget is {limit:,}: nothing was changed. Raise the "
                     "budget, or let the trigger ask first: `when=... & within_budget(...)`"
                 )
-
-
-def _example(model: nn.Module, batch_size: int) -> torch.Tensor:
-    parameter = next(model.parameters())
-    return torch.zeros(batch_size, *model.input_shape, dtype=parameter.dtype, device=parameter.device)

@@ -4,8 +4,20 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy, relu
 
-from growlib import MLP, Callback, Deepen, LRSchedule, Prune, StepByAge, Trainer, Widen, every, load, warmup_decay
-from growlib.callbacks import births_of
+from growlib import (
+    MLP,
+    Callback,
+    Deepen,
+    LRSchedule,
+    Prune,
+    StepByAge,
+    Trainer,
+    Widen,
+    births,
+    every,
+    load,
+    warmup_decay,
+)
 
 
 @pytest.fixture(scope="module")
@@ -80,8 +92,8 @@ def test_updates_are_those_of_an_optimizer_with_a_rate_for_every_weight(digits, 
 
     class Born(Callback):  # as if units had been born by and by
         def before_fit(self, trainer):
-            births = {"kind": "widen", "step": 0, "layer": "hidden1", "before": 3, "units": [3, 4, 5]}
-            trainer.history.changes.append(births)
+            birth = {"kind": "widen", "step": 0, "layer": "hidden1", "before": 3, "units": [3, 4, 5]}
+            trainer.history.changes.append(birth)
 
     run(digits, kind, [Born(), tape, StepByAge(boost=4, steps=5)], lr=rate)
     weights = by_hand(kind, tape, [-(10**9)] * 3 + [0] * 3, 4, 5, rate, 0, 8)
@@ -97,11 +109,11 @@ def test_after_births_and_deaths_in_a_run_the_factors_are_those_of_the_survivors
     callbacks = [tape, StepByAge(boost=3, steps=10), Widen(2, every(6, "steps")), Prune(1, every(7, "steps"))]
     trainer = run(digits, "SGD", callbacks, epochs=2, lr=0.1)
     changes = [change for change in trainer.history.changes if change["step"] <= 14]
-    births = births_of(changes)["hidden1"]  # births after steps 6 and 12, deaths after 7 and 14
-    assert len(births) == 6 + 4 - 2 and {6, 12} >= {born for born in births if born > 0} != set()
-    weights = by_hand("SGD", tape, births, 3, 10, 0.1, 14, 17)
+    born = births(changes)["hidden1"]  # births after steps 6 and 12, deaths after 7 and 14
+    assert len(born) == 6 + 4 - 2 and {6, 12} >= {step for step in born if step > 0} != set()
+    weights = by_hand("SGD", tape, born, 3, 10, 0.1, 14, 17)
     torch.testing.assert_close(weights["hidden1.weight"], tape.weights[17]["hidden1.weight"], rtol=1e-9, atol=1e-12)
-    weights = by_hand("SGD", tape, births[::-1], 3, 10, 0.1, 14, 17)
+    weights = by_hand("SGD", tape, born[::-1], 3, 10, 0.1, 14, 17)
     assert (weights["hidden1.weight"] - tape.weights[17]["hidden1.weight"]).abs().max() > 1e-4
 
 
@@ -110,7 +122,7 @@ def test_a_new_layer_is_newborn(digits):
     callbacks = [tape, StepByAge(boost=3, steps=10), Deepen(every(4, "steps") & ~every(8, "steps"))]
     trainer = run(digits, "SGD", callbacks, lr=0.1)
     layer = trainer.history.changes[0]["layer"]
-    assert births_of(trainer.history.changes)[layer] == [4] * 6
+    assert births(trainer.history)[layer] == [4] * 6
     plain = Tape()
     run(digits, "SGD", [plain, *callbacks[2:]], lr=0.1)
     moves = [(t.weights[5][f"{layer}.weight"] - t.weights[4][f"{layer}.weight"]) for t in (tape, plain)]
@@ -127,8 +139,8 @@ def test_births_follow_deaths():
         widen | {"step": 9, "units": [2]},
         {"kind": "widen", "layer": "b", "before": 1, "step": 9, "units": [1]},
     ]
-    births = births_of(changes)
-    assert births["a"][1:] == [5, 9] and births["a"][0] < 0 and births["b"][1] == 9
+    born = births(changes)
+    assert born["a"][1:] == [5, 9] and born["a"][0] < 0 and born["b"][1] == 9
 
 
 @pytest.mark.parametrize("kind, moved", [("SGD", True), ("Adam", False)])

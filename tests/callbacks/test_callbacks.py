@@ -191,6 +191,38 @@ def test_the_ceiling_sees_the_activations_that_are_gone_after_the_step(digits, m
     assert history.records[0]["memory_mb"] == pytest.approx(0.5 * total / 2**20)
 
 
+def test_the_ceiling_guards_the_memory_of_the_device_too(digits, tmp_path, monkeypatch):
+    held, freed = {"bytes": 60}, []
+    monkeypatch.setattr(module, "resident_bytes", lambda: 0)
+    monkeypatch.setattr(module, "device_memory", lambda device: (held["bytes"], 100))
+    monkeypatch.setattr(torch.accelerator, "max_memory_allocated", lambda device: 3 * 2**20)
+    monkeypatch.setattr(torch.accelerator, "reset_peak_memory_stats", lambda device: freed.append("peak"))
+    monkeypatch.setattr(torch.accelerator, "empty_cache", lambda: freed.append("cache"))
+    trainer = make([ResourceMonitor(ceiling=0.5, checkpoint=tmp_path / "stopped.pt", patience=1)], batch_size=32)
+    trainer.fit(digits, epochs=2)
+    assert (trainer.batch_size, trainer.accumulate) == (8, 4) and freed == ["peak", "cache", "cache"]
+    assert trainer.step == 3 and trainer.stopped == "memory 60.0% of the device's is over the ceiling of 50.0%"
+    held["bytes"] = 40
+    trainer = make([ResourceMonitor(ceiling=0.5)], batch_size=32)
+    assert trainer.fit(digits, epochs=1).records[0]["gpu_memory_mb"] == 3
+    assert (trainer.batch_size, trainer.stopped) == (32, None)
+
+
+def test_the_memory_of_a_device_is_asked_where_torch_can_tell(monkeypatch):
+    assert module.device_memory(torch.device("cpu")) is None
+    monkeypatch.setattr(torch.accelerator, "memory_reserved", lambda device: 7)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1, 9))
+    monkeypatch.setattr(torch.accelerator, "get_memory_info", lambda device: (2, 11))
+    assert module.device_memory(torch.device("cuda")) == (7, 9)
+    assert module.device_memory(torch.device("xpu")) == (7, 11)
+
+    def silent(device):
+        raise NotImplementedError("this device does not count")
+
+    monkeypatch.setattr(torch.accelerator, "get_memory_info", silent)
+    assert module.device_memory(torch.device("mps")) is None
+
+
 def test_shrinking_the_batch_does_not_change_the_gradients(digits):
     class Shrink(module.Callback):
         def after_step(self, trainer):
@@ -211,6 +243,13 @@ def test_the_bar_is_one_line_and_quiet_in_ci(digits, monkeypatch, capsys):
     monkeypatch.setenv("CI", "true")
     make([ProgressBar()]).fit(digits, epochs=1)
     assert capsys.readouterr().err == ""
+
+
+def test_a_program_without_a_console_trains_without_a_bar(digits, monkeypatch):
+    monkeypatch.delenv("CI", raising=False)
+    monkeypatch.setattr("sys.stderr", None)
+    trainer = make([ProgressBar()], progress=True)
+    assert len(trainer.fit(digits, epochs=1).records) == 1 and trainer.bar.bar is None
 
 
 def test_reprs_are_what_one_would_write_and_the_same_everywhere():

@@ -1,5 +1,6 @@
 """PackNet: who owns what, and that what is owned stays as it is, bit for bit."""
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -13,6 +14,7 @@ from growlib import MLP, Callback, TaskNet, Trainer, load
 from growlib.continual import PackNet
 from growlib.continual.packnet import parts
 from growlib.data import Split
+from growlib.trainer import load_model
 
 
 @pytest.fixture(scope="module")
@@ -99,8 +101,9 @@ class Unrestored(PackNet):
 
 
 class Unmasked(PackNet):
-    def mask(self, model, given, named):
-        pass
+    def before_task(self, trainer):
+        super().before_task(trainer)
+        trainer.model._forward_pre_hooks.clear()
 
 
 class Moving(PackNet):
@@ -183,18 +186,58 @@ def test_a_resumed_run_is_the_run(tasks, tmp_path):
         for data in tasks[:2]:
             assert torch.equal(answers(whole, data), answers(parted, data))
     forgetful = type("PackNet", (PackNet,), {"state_dict": lambda self: {}})
-    whole, parted = cut_in_two(tmp_path / "other.pt", lambda: [forgetful(0.3)], tasks[:2], 4 * 3 + 3)
-    assert not same(whole, parted)
+    with pytest.raises(ValueError, match="belong to tasks that this PackNet knows nothing of"):
+        cut_in_two(tmp_path / "other.pt", lambda: [forgetful(0.3)], tasks[:2], 4 * 3 + 3)
 
 
-def test_a_loaded_model_is_masked_by_attach(tasks, tmp_path):
+def test_a_packed_model_answers_right_wherever_it_is_loaded(tasks, tmp_path):
     trainer, _ = run(tasks, PackNet(0.3))
     trainer.save(tmp_path / "file.pt")
-    pack = PackNet(0.3)
-    loaded = Trainer.load(tmp_path / "file.pt", Deeper([d.name for d in tasks]), [pack, Snapshots(tasks)])
-    assert not torch.equal(answers(loaded, tasks[0]), answers(trainer, tasks[0]))
-    pack.attach(loaded.model)
-    assert torch.equal(answers(loaded, tasks[0]), answers(trainer, tasks[0]))
+    right = [answers(trainer, data) for data in tasks]
+    names = [data.name for data in tasks]
+    loaded = Trainer.load(tmp_path / "file.pt", Deeper(names), [PackNet(0.3), Snapshots(tasks)], device="cpu")
+    for data, answer in zip(tasks, right, strict=True):
+        assert torch.equal(answers(loaded, data), answer)
+        assert loaded.evaluate(data) == trainer.evaluate(data)
+    alone, twin = load_model(tmp_path / "file.pt", Deeper(names)), copy.deepcopy(trainer.model)
+    for model in (alone, twin):
+        assert all(torch.equal(answers(Trained(model), data), a) for data, a in zip(tasks, right, strict=True))
+
+
+class Trained:
+    """What `answers` asks for."""
+
+    def __init__(self, model):
+        self.model = model
+
+
+def test_no_way_to_a_packed_model_is_silently_wrong(tasks):
+    trainer, _ = run(tasks, pack := PackNet(0.3))
+    right, state = answers(trainer, tasks[0]), trainer.model.state_dict()
+    fresh = Deeper([data.name for data in tasks])
+    with pytest.raises(RuntimeError, match='Unexpected key.* "packed_tasks", "hidden1.weight_owner"'):
+        fresh.load_state_dict(state)
+    fresh.load_state_dict({name: state[name] for name in fresh.state_dict()})  # on purpose: what would be the answer
+    assert not torch.equal(answers(Trained(fresh), tasks[0]), right)
+    with pytest.raises(ValueError, match="belong to tasks that this PackNet knows nothing of"):
+        make([PackNet(0.3)], tasks, model=trainer.model).fit(tasks[0], epochs=1)
+    assert pack.owners["hidden1.weight"] is trainer.model.hidden1.weight_owner
+
+
+def test_a_task_that_ends_before_it_is_pruned_is_pruned_then(tasks):
+    class Stop(Callback):
+        def after_epoch(self, trainer):
+            if trainer.data.name == tasks[0].name:
+                trainer.stop_task("for the test")
+
+    pack, watch = PackNet(0.3), Snapshots(tasks)
+    with pytest.warns(UserWarning, match="'digits-1' ended before PackNet pruned it, at 70%"):
+        trainer = make([pack, Stop(), watch], tasks, model=Deeper([data.name for data in tasks]))
+        trainer.fit(*tasks, epochs=[10, 3, 3])
+    for owner in pack.owners.values():
+        counts = owner.flatten().long().bincount(minlength=4)[1:].tolist()
+        assert counts == [round(0.3 * owner.numel())] * 3
+    assert watch.same and all(watch.same)
 
 
 def test_what_cannot_be_is_refused(tasks):

@@ -68,12 +68,11 @@ def test_the_loss_is_a_mean_over_the_memory_drawn(tasks):
         kept = replay.kept[data.name]
         for x, label in zip(data.normalize(kept.train.images), kept.train.labels, strict=True):
             total = total + cross_entropy(trainer.model(x[None], data.name), label[None]) / 20
-    torch.testing.assert_close(replay.remembered(trainer), total)
+    torch.testing.assert_close(replay.remembered(trainer, 64), total)
     before = trainer.batch_loss = torch.tensor(1.0)
     replay.after_loss(trainer)
     torch.testing.assert_close(trainer.batch_loss, before + 0.5 * total)
-    trainer.inputs = torch.zeros(8, 1)
-    assert len({float(replay.remembered(trainer).detach()) for _ in range(5)}) == 5  # another draw every time
+    assert len({float(replay.remembered(trainer, 8).detach()) for _ in range(5)}) == 5  # another draw every time
 
 
 def test_augmented_data_are_augmented_again(tasks):
@@ -82,12 +81,12 @@ def test_augmented_data_are_augmented_again(tasks):
     trainer = make([replay], shifted)
     trainer.fit(shifted[0], epochs=1)
     trainer.inputs = torch.zeros(64, 1)
-    assert len({float(replay.remembered(trainer).detach()) for _ in range(5)}) == 5
+    assert len({float(replay.remembered(trainer, 64).detach()) for _ in range(5)}) == 5
     plain = Replay(20)
     trainer = make([plain], tasks)
     trainer.fit(tasks[0], epochs=1)
     trainer.inputs = torch.zeros(64, 1)
-    found = [float(plain.remembered(trainer).detach()) for _ in range(5)]
+    found = [float(plain.remembered(trainer, 64).detach()) for _ in range(5)]
     assert max(found) - min(found) < 1e-6  # only the order differs
 
 

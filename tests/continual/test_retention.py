@@ -1,6 +1,7 @@
 """Exact retention: what is learned later changes no bit of a closed task, and where it would, the certificate tells."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -284,8 +285,29 @@ def test_certify_compares_every_task_with_the_day_it_ended(tmp_path):
     assert resumed.history.losses == whole.history.losses
 
 
+def test_what_compares_nothing_certifies_nothing():
+    model, data = a_net("dense"), STREAM[0]
+    with pytest.raises(ValueError, match="needs the data sets of the tasks"):
+        retention_snapshot(model)
+    with pytest.raises(ValueError, match="images=0 must be a whole number of at least 1"):
+        retention_snapshot(model, data, images=0)
+    empty = replace(data, val=Split(data.val.images[:0], data.val.labels[:0]))
+    with pytest.raises(ValueError, match="first: no validation images"):
+        retention_snapshot(model, empty)
+    for nothing in ({}, {"first": {"logits": torch.zeros(0, 2), "tensors": {}}}):
+        snapshot = {"tasks": nothing, "device": "cpu", "threads": 1}
+        with pytest.raises(ValueError, match="it certifies nothing"):
+            retention_certificate(snapshot, snapshot)
+    with pytest.raises(ValueError, match="needs the data sets"):
+        Certify()
+    before = retention_snapshot(model, data)
+    assert retention_certificate(before, before)["exact"] and before["tasks"]["first"]["logits"].numel()
+
+
 class Saved(Callback):
     """Writes a checkpoint at the end of a task."""
+
+    may_differ = ("path", "task")
 
     def __init__(self, path, task: int):
         self.path, self.task = path, task

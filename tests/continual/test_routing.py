@@ -11,7 +11,7 @@ from torch import nn
 
 from growlib import TaskNet, Trainer, load
 from growlib.continual.routing import Prototypes, accuracy_without_task, entropy, route
-from growlib.data import split_by_class
+from growlib.data import Split, split_by_class
 
 
 class Heads(nn.Module):
@@ -41,6 +41,22 @@ def tasks():
 def model(tasks):
     torch.manual_seed(0)
     return Heads(64, [task.name for task in tasks], [2] * 5)
+
+
+def test_a_class_without_training_examples_attracts_nothing(model, tasks):
+    """Its mean would be nan, which is less than any distance to argmin."""
+    one = tasks[1].train.labels == 1
+    split = Split(tasks[1].train.images[one], tasks[1].train.labels[one])
+    lacking = [tasks[0], replace(tasks[1], train=split), *tasks[2:]]
+    prototypes = Prototypes(model, *lacking)
+    assert len(prototypes.means[tasks[1].name]) == 1 and len(prototypes.means[tasks[0].name]) == 2
+    assert all(means.isfinite().all() for means in prototypes.means.values())
+    images = tasks[0].normalize(tasks[0].test.images)
+    assert prototypes(model.eval(), images, tasks[1].name).isfinite().all()
+    assert (route(model, images, prototypes) == 0).any()
+    alone = Split(split.images[:1], split.labels[:1])
+    with pytest.raises(ValueError, match=r"\(1 examples of 1 classes\): prototypes need more than one example a class"):
+        Prototypes(model, replace(tasks[1], train=alone))
 
 
 def least(values):

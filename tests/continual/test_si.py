@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from tasks import cut_in_two, halves, make, same
+from tasks import Heads, cut_in_two, halves, make, same
+from torch import nn
 from torch.nn.functional import cross_entropy
 
-from growlib import MLP, load
+from growlib import MLP, Callback, load
 from growlib.continual import SI
 from growlib.continual.si import DAMPING
 
@@ -96,3 +97,25 @@ def test_a_resumed_run_is_the_run(tasks, tmp_path):
 def test_bad_settings_are_refused():
     with pytest.raises(ValueError, match="a finite number from 0 on"):
         SI(-0.1)
+
+
+def test_what_is_born_in_the_middle_of_a_task_is_held_too(tasks):
+    class Born(Callback):
+        """A new parameter, as growth makes them."""
+
+        def after_epoch(self, trainer):
+            if trainer.epoch == 1:
+                trainer.model.heads.register_parameter("scale", new := nn.Parameter(torch.ones(12)))
+                trainer.optimizer.param_groups[0]["params"].append(new)
+
+    class Scaled(Heads):
+        def forward(self, x, task):
+            hidden = self.norm(self.hidden1(x.flatten(1))).relu()
+            scale = getattr(self.heads, "scale", None)
+            return self.heads[task](hidden if scale is None else hidden * scale)
+
+    si = SI(1.0)
+    trainer = make([si, Born()], tasks, model=Scaled([data.name for data in tasks]))
+    trainer.fit(tasks[0], epochs=3)
+    assert si.importance["heads.scale"].any() and torch.equal(si.anchors["heads.scale"], trainer.model.heads.scale)
+    trainer.fit(tasks[1], epochs=1)

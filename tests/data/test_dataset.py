@@ -202,37 +202,3 @@ def test_columns_of_test_data_are_guarded():
     assert not_test("val_loss") == "val_loss"
     with pytest.raises(ValueError, match="'test_accuracy' is measured on test data.* use 'val_accuracy'"):
         not_test("test_accuracy")
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda: load("mnits"), "unknown data set 'mnits': did you mean 'mnist'"),
-        (lambda: load("MNIST"), "did you mean 'mnist'"),
-        (lambda: load("weather"), "unknown data set 'weather'. There are mnist"),
-        (lambda: load("digits", validation=1.5), "validation=1.5 must be a share"),
-        (lambda: load("digits", validation=1e-9), "leaves an empty split"),
-    ],
-)
-def test_bad_requests_are_told_what_to_do(call, message):
-    with pytest.raises(ValueError, match=message):
-        call()
-
-
-def test_settings_belong_to_drawn_data():
-    with pytest.raises(TypeError, match="digits takes no settings, and got bits"):
-        load("digits", bits=3)
-
-
-def test_any_file_of_the_format_loads(tmp_path):
-    arrays = {
-        "train_images": np.random.default_rng(0).integers(0, 255, (20, 3, 4, 4)).astype(np.uint8),
-        "train_labels": np.arange(20) % 2,
-        "test_images": np.zeros((4, 3, 4, 4), np.uint8),
-        "test_labels": np.zeros(4, np.int64),
-        "classes": np.array(["cat", "dog"]),
-    }
-    np.savez(tmp_path / "mine.npz", **arrays)
-    data = load(tmp_path / "mine.npz")
-    assert (data.name, data.shape, data.classes) == ("mine", (3, 4, 4), ["cat", "dog"])
-    assert len(data.train) == 18 and len(data.val) == 2

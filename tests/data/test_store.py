@@ -1,7 +1,14 @@
 """Caching: whole files or none, damage found, and no silent stand-in."""
 
 import errno
+import http.server
+import os
 import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -119,6 +126,101 @@ def test_one_changed_byte_anywhere_is_damage_or_changes_nothing(tmp_path, data):
     assert store.fingerprint(found) == store.fingerprint(arrays())
 
 
+FAKE = """
+import sys, time, warnings
+from types import SimpleNamespace
+import numpy as np
+from torchvision import datasets
+from growlib import load
+
+def slow(folder, train, download):
+    open(folder + "/half", "w").write("half")
+    print("downloading", flush=True)
+    time.sleep({seconds})
+    images = np.random.default_rng(int(train)).integers(0, 255, (12, 4, 5)).astype(np.uint8)
+    return SimpleNamespace(data=images, targets=list(range(3)) * 4, classes=["0 - zero", "1 - one", "2 - two"])
+
+datasets.MNIST = slow
+print(load("mnist").provenance["sha256"], flush=True)
+"""
+
+
+def downloading(seconds):
+    command = [sys.executable, "-c", FAKE.format(seconds=seconds)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("damaged", [True, False])
+def test_processes_that_miss_a_file_at_once_all_get_it(root, damaged):
+    root.mkdir()
+    if damaged:
+        (root / "mnist.npz").write_bytes(b"half")
+    processes = [downloading(0.1) for _ in range(4)]
+    said = [process.communicate() for process in processes]
+    assert [process.returncode for process in processes] == [0] * 4, said
+    assert len({out.split()[-1] for out, _ in said}) == 1
+    assert sorted(os.listdir(root)) == ["mnist.damaged.npz"] * damaged + ["mnist.npz"]
+    if damaged:
+        assert sum("downloaded anew" in error for _, error in said) >= 1
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_killed_download_leaves_nothing_behind(root, how):
+    process = downloading(60)
+    assert process.stdout.readline() == "downloading\n"
+    assert os.listdir(root) != []  # the negative control
+    process.send_signal(how)
+    process.communicate()
+    end = time.monotonic() + 20
+    while os.listdir(root) and time.monotonic() < end:
+        time.sleep(0.01)
+    assert process.returncode != 0 and os.listdir(root) == []
+
+
+def test_the_cache_can_be_read_by_all_whom_the_umask_allows(root, online):
+    before = os.umask(0o022)
+    try:
+        load("mnist")
+    finally:
+        os.umask(before)
+    assert (root / "mnist.npz").stat().st_mode & 0o777 == 0o644
+
+
+class Silent(http.server.BaseHTTPRequestHandler):
+    """Promises a file, and sends the beginning of it only."""
+
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Length", "1000")
+        self.end_headers()
+        self.wfile.write(b"half")
+        self.wfile.flush()
+        self.server.closing.wait(30)
+
+    do_HEAD = do_GET
+
+    def log_message(self, *_):
+        pass
+
+
+def test_a_mirror_that_falls_silent_is_given_up(root, monkeypatch):
+    from torchvision import datasets
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Silent)
+    server.closing = threading.Event()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setattr(datasets.MNIST, "mirrors", [f"http://127.0.0.1:{server.server_port}/"])
+    monkeypatch.setattr(store, "PATIENCE", 0.5)
+    began = time.monotonic()
+    try:
+        with pytest.raises(OSError, match=r"mnist is not at .* silent for 0.5 seconds is given up"):
+            load("mnist")
+    finally:
+        server.closing.set()
+        server.shutdown()
+    assert time.monotonic() - began < 20 and os.listdir(root) == []
+
+
 def test_a_file_of_another_format_in_the_cache_is_an_error_and_stays(root, online):
     root.mkdir()
     np.savez(root / "mnist.npz", **(arrays() | {"train_labels": np.arange(30)}))
@@ -188,6 +290,11 @@ def test_a_disk_that_fills_up_while_downloading_is_no_network_error(root, monkey
         ({"train_images": np.zeros((30, 1, 4, 4))}, "and are float64"),
         ({"test_images": np.zeros((6, 1, 5, 4), np.uint8)}, "only their number may differ"),
         ({"train_images": np.full((30, 2), np.nan, np.float32)}, "not finite"),
+        (
+            {"train_images": np.zeros((30, 8, 8, 3), np.uint8)},
+            r"\(30, 8, 8, 3\) look like \(N, H, W, C\).*save train_images.transpose",
+        ),
+        ({"test_images": np.zeros((6, 28, 28, 1), np.uint8)}, r"test_images \(6, 28, 28, 1\) look like"),
         ({"classes": np.array("a")}, "must be a list of names"),
         ({"train_images": np.zeros((0, 1, 4, 4), np.uint8), "train_labels": np.zeros(0, np.int64)}, "int64"),
     ],
@@ -197,6 +304,13 @@ def test_a_file_of_another_format_is_refused_with_what_it_has(tmp_path, change, 
     np.savez(tmp_path / "mine.npz", **found)
     with pytest.raises(ValueError, match=message):
         load(tmp_path / "mine.npz")
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 8), (1, 28, 28), (8, 3, 3), (3, 4, 3), (16, 4, 4)])
+def test_images_with_their_channels_first_are_read_as_they_are(tmp_path, shape):
+    found = arrays() | {f"{split}_images": np.zeros((n, *shape), np.uint8) for split, n in (("train", 30), ("test", 6))}
+    np.savez(tmp_path / "mine.npz", **found)
+    assert load(tmp_path / "mine.npz").shape == shape
 
 
 def test_a_path_that_is_not_there_is_an_error(tmp_path):

@@ -14,7 +14,6 @@ from torch.nn.functional import gelu, relu
 from growlib import Deepen, Trainer, Widen, costs, every, growable, load, shallower_than
 from growlib.growth import Change, check_growth, deepen, identity, lost_tensors, prune, residual, untrained, widen
 from growlib.growth.inserted import insertions
-from growlib.growth.surgery import adopt, release
 from growlib.layers import Hidden, hidden_of
 from growlib.models import KNOWN, MLP, ConvNet
 
@@ -195,18 +194,14 @@ def test_a_gradient_scaler_goes_on():
     assert scaler.get_scale() == 128.0 and torch.equal(model.hidden2.weight, weight)
 
 
-def test_adopted_tensors_stay_out_where_their_neighbour_is_and_released_ones_are_forgotten():
-    model, fresh = mlp(), nn.Linear(7, 7)
+def test_new_tensors_stay_out_where_their_neighbour_does():
+    model = mlp()
     optimizer = torch.optim.Adam(model.hidden1.parameters())
-    train(model, optimizer, 1)
-    adopt(optimizer, fresh.parameters(), like=model.hidden2.parameters())
-    assert len(optimizer.param_groups[0]["params"]) == 2
-    adopt(optimizer, fresh.parameters(), like=model.hidden1.parameters())
     held = optimizer.param_groups[0]["params"]
-    assert [id(p) for p in held] == [id(p) for p in (*model.hidden1.parameters(), *fresh.parameters())]
-    release(optimizer, [model.hidden1.weight, fresh.bias, model.output.weight])
-    assert optimizer.param_groups[0]["params"] is held and len(held) == 2
-    assert list(optimizer.state) == [model.hidden1.bias]
+    deepen(model, "hidden2", optimizer=optimizer)
+    assert len(held) == 2
+    new = model.get_submodule(deepen(model, "hidden1", optimizer=optimizer).layer)
+    assert [id(p) for p in held] == [id(p) for p in (*model.hidden1.parameters(), *new.parameters())]
 
 
 def test_lbfgs_is_refused_and_nothing_has_changed():

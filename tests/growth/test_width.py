@@ -2,16 +2,17 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import OPTIMIZERS, convnet, inputs_for, mlp, relative, train
+from networks import OPTIMIZERS, convnet, inputs_for, mlp, net, relative, train
 from torch import nn
 
-from growlib import costs
-from growlib.growth import check_growth, lost_tensors, prune, widen
-from growlib.inits import orthogonal, random, split, zero_out
+from growlib import Probe, costs
+from growlib.growth import check_growth, deepen, growable, lost_tensors, prune, widen
+from growlib.inits import gradmax, orthogonal, random, split, zero_out
 from growlib.layers import hidden_of
 from growlib.models import ConvNet
 
@@ -258,3 +259,100 @@ def test_a_copied_or_pickled_model_grows_by_itself():
     twin = copy.deepcopy(model)
     widen(twin, "hidden1", 2)
     assert (model.hidden[0].width, twin.hidden[0].width) == (7, 9)
+
+
+# -------------------------------------------------------------------------------------- units, by number and by mask
+
+
+@pytest.mark.parametrize("mask", [torch.tensor, np.array, list])
+def test_a_mask_of_the_width_removes_what_it_marks(mask):
+    torch.manual_seed(0)
+    model = mlp()
+    old = model.hidden1.weight.clone()
+    change = prune(model, "hidden1", mask([False, True, False, False, True, False, False]))
+    assert change.units == [1, 4] and torch.equal(model.hidden1.weight, old[[0, 2, 3, 5, 6]])
+
+
+@pytest.mark.parametrize("units", [torch.rand(7), [0.0, 2.0], np.array([1.0]), [True, 2], [None], ["0"]])
+def test_what_is_neither_units_nor_a_mask_is_refused(units):
+    model = mlp()
+    with pytest.raises(ValueError, match=r"cannot prune unit .* of layer 'hidden1': give the indices"):
+        prune(model, "hidden1", units)
+    assert model.hidden[0].width == 7
+
+
+@pytest.mark.parametrize("mask", [[True], [False] * 5 + [True], torch.ones(8, dtype=torch.bool)])
+def test_a_mask_of_another_length_is_refused(mask):
+    with pytest.raises(ValueError, match="of 7 units by a mask of"):
+        prune(mlp(), "hidden1", mask)
+
+
+def test_numbers_of_numpy_and_torch_are_numbers_and_booleans_are_none():
+    model = mlp()
+    assert widen(model, "hidden1", np.int64(2)).units == [7, 8]
+    assert prune(model, "hidden1", torch.tensor([8, 7])).units == [7, 8]
+    assert prune(model, "hidden1", [np.int64(6), torch.tensor(5)]).units == [5, 6]
+    with pytest.raises(ValueError, match="by True: give a positive number"):
+        widen(model, "hidden1", True)
+
+
+# --------------------------------------------------------------------------------------------------- memory, modes
+
+
+@pytest.mark.parametrize("build", [convnet, net])
+def test_channels_last_is_kept(build):
+    torch.manual_seed(0)
+    model = build().to(memory_format=torch.channels_last)
+    optimizer = torch.optim.Adam(model.parameters())
+    train(model, optimizer, 1)
+    name = hidden_of(model)[0].name
+    widen(model, name, 3, optimizer=optimizer), prune(model, name, [0], optimizer)
+    deepen(model, name, optimizer=optimizer)
+    maps = [parameter for parameter in model.parameters() if parameter.ndim == 4]
+    assert len(maps) > 1 and all(p.is_contiguous(memory_format=torch.channels_last) for p in maps)
+    assert not any(p.is_contiguous() for p in maps)
+    plain = build()
+    widen(plain, name, 3)
+    assert all(parameter.is_contiguous() for parameter in plain.parameters())
+
+
+def test_what_changed_in_inference_mode_can_be_trained():
+    model = mlp()
+    with torch.inference_mode():
+        check_growth(model, widen(model, "hidden1", 2), torch.randn(4, 12))
+        prune(model, "hidden1", [0]), deepen(model, "hidden1")
+    train(model, torch.optim.SGD(model.parameters(), lr=0.1), 1)
+
+
+def test_gradmax_of_an_encoder_that_is_called_twice():
+    """Inside of it, where maker and reader are called alike, it works; at its end it is refused."""
+
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two, self.out = nn.Linear(6, 5), nn.Linear(5, 4), nn.Linear(4, 3)
+
+        def encode(self, inputs):
+            return self.two(self.one(inputs).relu())
+
+        def forward(self, inputs):
+            return self.out((self.encode(inputs[:, 0]) - self.encode(inputs[:, 1])).relu())
+
+    model = growable(Twice(), torch.randn(4, 2, 6))
+    probe = Probe(model, torch.randn(16, 2, 6), torch.randint(3, (16,)))
+    assert {hidden.name for hidden in hidden_of(model)} == {"one", "two"}
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(ValueError, match="gradmax cannot widen layer 'two': it is called several times"):
+        widen(model, "two", 2, gradmax, probe=probe)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    outputs = model(probe.inputs)
+    widen(model, "one", 2, gradmax, probe=probe)
+    assert relative(model(probe.inputs), outputs) < 1e-5
+
+
+def test_an_averaged_model_says_what_to_do():
+    averaged = torch.optim.swa_utils.AveragedModel(mlp())
+    with pytest.raises(TypeError, match="change the model, then average the new one"):
+        widen(averaged, "hidden1", 2)
+    widen(averaged.module, "hidden1", 2)
+    assert averaged(torch.randn(2, 12)).shape == (2, 4)

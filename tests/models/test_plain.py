@@ -153,7 +153,7 @@ def test_a_stream_whose_producers_do_not_grow_together_is_broken():
             stream = super().hidden[0]
             return [Hidden("stage1", stream.producers[:-1], stream.norms[:-1], stream.consumers)]
 
-    with pytest.raises(RuntimeError, match=r"size of tensor a \(6\) must match the size of tensor b \(4\)"):
+    with pytest.raises(ValueError, match=r"size of tensor a \(6\) must match the size of tensor b \(4\)"):
         widen(Uncoupled((2, 8, 8), [4], [2], 4), "stage1", 2)  # which counts the FLOPs of what it made
 
 

@@ -120,3 +120,13 @@ def test_only_plain_layers_can_be_sparse():
     attention = nn.MultiheadAttention(8, 2)  # reads the weight of its out_proj without calling it
     with pytest.raises(ValueError, match="no layers to sparsify"):
         sparsify(attention, 0.5)
+
+
+def test_attributes_of_a_user_that_sound_alike_are_left_alone():
+    model = sparsify(nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 3)), 0.5, layers=["0"])
+    model.packed_tasks = ["mine"]
+    model[1].register_buffer("dog_owner", torch.ones(2))
+    assert describe_sparse(model) == {"0": ["mask"]}
+    other = nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 3))
+    match_sparse(other, describe_sparse(model), model.state_dict())
+    assert not other._forward_pre_hooks and sparse_layers(other).keys() == {"0"}

@@ -1,12 +1,16 @@
 """Checkpoint files: whole or not at all, of the right kind, and running no code."""
 
+import errno
 import os
+import resource
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from growlib import (
     MLP,
@@ -95,6 +99,17 @@ def test_a_model_is_loaded_alone(digits, tmp_path, change):
         assert [hidden.width for hidden in alone.hidden] == [11]
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_numbers_keep_their_format(digits, tmp_path, dtype):
+    """float64 is not rounded to float32 on the way."""
+    torch.manual_seed(0)
+    model = MLP(64, [8], 10).to(dtype)
+    trainer = Trainer(model, torch.optim.SGD(model.parameters(), lr=0.1), device="cpu")
+    trainer.save(tmp_path / "run.pt")
+    for loaded in (load_model(tmp_path / "run.pt"), Trainer.load(tmp_path / "run.pt", device="cpu").model):
+        assert loaded.output.weight.dtype == dtype and torch.equal(loaded.output.weight, model.output.weight)
+
+
 def test_a_model_of_another_library_is_passed_fresh(digits, tmp_path):
     def net():
         return nn.Sequential(nn.Flatten(), nn.Linear(64, 6), nn.ReLU(), nn.Linear(6, 10))
@@ -114,6 +129,7 @@ def test_a_kill_in_the_middle_of_a_write_leaves_the_checkpoint_before(tmp_path):
     """A process writes checkpoints without pause and is killed; what lies there loads, every time."""
     script = f"""
 import torch
+from torch.nn import functional
 from growlib import MLP, Trainer
 torch.manual_seed(0)
 model = MLP(784, [512, 512], 10)
@@ -144,3 +160,67 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, monkeypatch, digits)
         trainer.save(tmp_path / "run.pt")
     assert [file.name for file in tmp_path.iterdir()] == ["run.pt"]
     assert (tmp_path / "run.pt").read_bytes() == before
+
+
+@pytest.mark.parametrize("limit", [100, 5000])
+def test_a_disk_that_fills_up_while_writing_leaves_the_checkpoint_before(tmp_path, limit):
+    trainer = make()
+    trainer.save(tmp_path / "run.pt")
+    before = (tmp_path / "run.pt").read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))  # the system cuts every file here
+    try:
+        with pytest.raises(OSError, match="could not write the checkpoint .*run.pt: .*is untouched. Free some space"):
+            trainer.save(tmp_path / "run.pt")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [file.name for file in tmp_path.iterdir()] == ["run.pt"]
+    assert (tmp_path / "run.pt").read_bytes() == before
+    trainer.save(tmp_path / "run.pt")  # the negative control
+
+
+def test_a_disk_that_is_read_only_says_so(tmp_path, monkeypatch):
+    trainer, real = make(), open
+    message = "could not write the checkpoint .*Read-only.*save to a folder that can be written"
+
+    def closed(path, mode="r", *rest, **named):
+        if "w" in mode:
+            raise OSError(errno.EROFS, "Read-only file system", str(path))
+        return real(path, mode, *rest, **named)
+
+    def refuse(self, **_):
+        raise OSError(errno.EROFS, "Read-only file system", str(self))
+
+    monkeypatch.setattr("builtins.open", closed)
+    monkeypatch.setattr("pathlib.Path.unlink", refuse)  # such a disk refuses to remove what is not there
+    with pytest.raises(OSError, match=message):
+        trainer.save(tmp_path / "run.pt")
+    monkeypatch.setattr("pathlib.Path.mkdir", refuse)
+    with pytest.raises(OSError, match=message):
+        trainer.save(tmp_path / "new" / "run.pt")
+
+
+def cross_entropy(logits, labels):
+    """A user's own, with the name of torch's."""
+    return 2 * functional.cross_entropy(logits, labels)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [cross_entropy, torch.nn.CrossEntropyLoss(), partial(functional.cross_entropy, label_smoothing=0.1)],
+)
+def test_a_loss_of_ones_own_is_never_replaced_by_that_of_torch(tmp_path, digits, loss):
+    model = MLP(64, [8], 10)
+    trainer = Trainer(model, torch.optim.SGD(model.parameters(), lr=0.1), loss=loss, device="cpu")
+    trainer.save(tmp_path / "run.pt")
+    with pytest.raises(ValueError, match="written with the loss '.*', not one of torch.nn.functional: pass loss="):
+        Trainer.load(tmp_path / "run.pt", device="cpu")
+    resumed = Trainer.load(tmp_path / "run.pt", device="cpu", loss=loss)
+    assert resumed.evaluate(digits) == trainer.evaluate(digits)
+
+
+def test_a_loss_of_torch_is_known_by_its_name(tmp_path):
+    for loss in (functional.cross_entropy, functional.mse_loss):
+        model = MLP(64, [8], 10)
+        Trainer(model, torch.optim.SGD(model.parameters()), loss=loss, device="cpu").save(tmp_path / "run.pt")
+        assert Trainer.load(tmp_path / "run.pt", device="cpu").loss is loss

@@ -1,6 +1,6 @@
 """Callbacks: what happens beside the loop, each one small class."""
 
-from growlib.callbacks.age import StepByAge, births_of
+from growlib.callbacks.age import StepByAge, births
 from growlib.callbacks.averages import Average, Lookahead, averaged
 from growlib.callbacks.depth import Deepen, last
 from growlib.callbacks.diagnostics import EVERYTHING, Diagnostics

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from growlib.layers import Hidden, hidden_of, inputs_of
-from growlib.trainer import Callback
+from growlib.trainer import Callback, History
 
 BEFORE_ALL = -(2**40)  # the birth of units that no change of the run made
 
@@ -38,9 +38,9 @@ class StepByAge(Callback):
         self.before, changes = [], trainer.history.changes
         if not any(c["kind"] != "prune" and trainer.step - c["step"] < self.steps for c in changes):
             return
-        births, ages = births_of(changes), {}
+        known, ages = births(changes), {}
         for hidden in hidden_of(trainer.model):
-            born = torch.tensor(births.get(hidden.name, [BEFORE_ALL] * hidden.width))
+            born = torch.tensor(known.get(hidden.name, [BEFORE_ALL] * hidden.width))
             if len(born) != hidden.width:
                 raise ValueError(
                     f"layer {hidden.name!r} has {hidden.width} units, and the history tells of {len(born)}: "
@@ -62,18 +62,26 @@ class StepByAge(Callback):
         self.before = []
 
 
-def births_of(changes: list[dict]) -> dict[str, list[int]]:
-    """The step at which every unit was born, by layer, from the changes of a history."""
-    births = {}
-    for change in changes:
-        born = births.setdefault(change["layer"], [BEFORE_ALL] * change["before"])
+def births(history: History | list[dict]) -> dict[str, list[int]]:
+    """The step at which every unit was born, by layer.
+
+    Args:
+        history: Of a run, or its `changes`.
+
+    Returns:
+        For every layer that has changed the births of its units, in their order; `BEFORE_ALL`, far below zero, of those
+        that no change brought.
+    """
+    found = {}
+    for change in getattr(history, "changes", history):
+        born = found.setdefault(change["layer"], [BEFORE_ALL] * change["before"])
         if change["kind"] == "prune":
             for unit in sorted(change["units"], reverse=True):
                 del born[unit]
         else:
             for unit in sorted(change["units"]):
                 born.insert(unit, change["step"])
-    return births
+    return found
 
 
 def _note_ages(ages: dict, hidden: Hidden, age: Tensor):

@@ -14,16 +14,14 @@ from torch import Tensor, nn
 from growlib.layers import evaluating
 from growlib.trainer import Callback
 
-AVERAGE = "ax"  # torch's ASGD calls its own so, and growth knows that the average of a new unit starts at its weights
+AVERAGE = "ax"  # as torch's ASGD calls its own: growth knows that it goes through what the weights go through
 
 
 class Average(Callback):
     """Keeps a running mean of the weights and records after every epoch how well it does: `val_loss_averaged` and
     `val_accuracy_averaged`. Training does not notice.
 
-    Every few steps the mean becomes kept x mean + (1 - kept) x weights. In the list of callbacks it stands behind those
-    that change the structure. Where a change touched what old units had (`split` divides their weights), the mean of
-    that tensor begins anew.
+    Every few steps the mean becomes kept x mean + (1 - kept) x weights. That of a new unit begins at its weights.
 
     Args:
         kept: The share that stays, or a function of the trainer that tells.
@@ -33,35 +31,19 @@ class Average(Callback):
 
     def __init__(self, kept=0.9, every: int = 5, examples: int = 5000):
         self.kept, self.every, self.examples = kept, every, examples
-        self.known = {}  # the parameters as they were when this callback last looked
 
     def before_fit(self, trainer):
-        if isinstance(trainer.optimizer, torch.optim.ASGD):
+        if any(isinstance(one, torch.optim.ASGD) for one in parts_of(trainer.optimizer)):
             raise TypeError(f"ASGD keeps an average of its own: use another optimizer with {type(self).__name__}")
-        self.known = dict(trainer.model.named_parameters())
 
     def after_step(self, trainer):
-        self.follow(trainer)
+        for parameter, state in states_of(trainer.optimizer):
+            if AVERAGE not in state:
+                state[AVERAGE] = parameter.detach().clone()
         if trainer.step % self.every == 0:
             self.mix(trainer, self.kept(trainer) if callable(self.kept) else self.kept)
 
-    @torch.no_grad()
-    def follow(self, trainer):
-        """Lets the mean of what is new, or was changed by surgery, begin at the weights."""
-        now, optimizer = dict(trainer.model.named_parameters()), trainer.optimizer
-        held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-        lazy = not isinstance(optimizer, torch.optim.SGD)  # they make the state of a parameter where it has none
-        for name, parameter in now.items():
-            state = optimizer.state.get(parameter, {})
-            if not parameter.requires_grad or id(parameter) not in held or (lazy and not state):
-                continue
-            old = self.known.get(name, parameter)
-            if AVERAGE not in state or (old is not parameter and touched(old, parameter)):
-                optimizer.state[parameter][AVERAGE] = parameter.detach().clone()
-        self.known = now
-
     def after_epoch(self, trainer):
-        self.follow(trainer)
         with averaged(trainer, self.examples):
             found = trainer.evaluate(trainer.data)
         trainer.history.log(trainer.step, **{f"val_{name}_averaged": value for name, value in found.items()})
@@ -107,7 +89,7 @@ class Lookahead(Average):
             measure_statistics(trainer, self.examples)
 
     def after_epoch(self, trainer):
-        self.follow(trainer)
+        """The weights are the mean, or near it: there is nothing to compare."""
 
 
 @contextmanager
@@ -133,11 +115,26 @@ def averaged(trainer, examples: int = 5000):
         trainer.last_probe = None, None
 
 
+def parts_of(optimizer) -> list:
+    """The optimizers that a trainer's consists of."""
+    return getattr(optimizer, "optimizers", [optimizer])
+
+
+def states_of(optimizer) -> list[tuple[nn.Parameter, dict]]:
+    """The parameters that learn, each with what is kept for it. But SGD, optimizers make that if it is empty: before
+    they have, there is no place for more."""
+    found = []
+    for one in parts_of(optimizer):
+        lazy = not isinstance(one, torch.optim.SGD)
+        parameters = [parameter for group in one.param_groups for parameter in group["params"]]
+        learning = [p for p in parameters if p.requires_grad and (one.state.get(p) or not lazy)]
+        found += [(parameter, one.state[parameter]) for parameter in learning]
+    return found
+
+
 def pairs_of(optimizer) -> list[tuple[Tensor, nn.Parameter]]:
     """The averages that an optimizer's state holds, each with its parameter."""
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    states = [(optimizer.state.get(parameter, {}), parameter) for parameter in parameters]
-    return [(state[AVERAGE], parameter) for state, parameter in states if AVERAGE in state and parameter.requires_grad]
+    return [(state[AVERAGE], parameter) for parameter, state in states_of(optimizer) if AVERAGE in state]
 
 
 @torch.no_grad()
@@ -178,10 +175,3 @@ def open_norms(model: nn.Module) -> list[nn.Module]:
     norms = [norm for norm in norms if norm.training and norm.track_running_stats]
     model.eval()
     return norms
-
-
-def touched(old: Tensor, new: Tensor) -> bool:
-    """Whether a change of structure gave old units other values: new ones stand behind them."""
-    if old.ndim != new.ndim or any(mine > theirs for mine, theirs in zip(old.shape, new.shape, strict=True)):
-        return False  # units went
-    return not torch.equal(old, new[tuple(slice(length) for length in old.shape)])

@@ -1,5 +1,7 @@
 """Deepen: new layers, as when x where x how."""
 
+from functools import partial
+
 from growlib.callbacks.structure import inspect
 from growlib.growth import deepen
 from growlib.layers import hidden_of
@@ -31,8 +33,7 @@ class Deepen(Callback):
         name = self.after(trainer, found).name if callable(self.after) else self.after
         trainer.proposal = lambda: (deepen, name, self.init)
         if cause := self.when(trainer, next((hidden for hidden in found if hidden.name == name), None)):
-            change = trainer.change(deepen, name, self.init, cause=cause)
-            inspect(trainer, change, self.init)
+            trainer.change(deepen, name, self.init, cause=cause, check=partial(inspect, trainer, init=self.init))
         trainer.proposal = None
 
     after_epoch = after_step

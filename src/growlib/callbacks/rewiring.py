@@ -6,6 +6,7 @@ from contextlib import suppress
 
 import torch
 
+from growlib.growth.journal import all_or_nothing
 from growlib.layers import sparse_layers
 from growlib.sparsity import cut_off, degrees
 from growlib.sparsity.budget import move, moves, pools
@@ -71,7 +72,7 @@ class Rewire(Callback):
         trainer.tell(remember, self.drop)
         for name, layer in sparse_layers(trainer.model).items():
             if name not in self.births:
-                self.births[name] = torch.where(layer.mask, trainer.step, NEVER).to("cpu", torch.int32)
+                self.births[name] = torch.where(layer.mask, trainer.step, NEVER).to("cpu", torch.int32).contiguous()
 
     def after_step(self, trainer):
         if self.when(trainer):
@@ -100,9 +101,10 @@ class Rewire(Callback):
     def rewire(self, trainer):
         """Moves connections now."""
         changes = {}
-        for pool in pools(trainer.model, self.scope):
-            changes |= moves(pool, self.drop, self.regrow, self.fraction(trainer), trainer.probe())
-        trainer.tell(move, changes, self.drop)
+        with all_or_nothing(trainer.model, trainer.optimizer):
+            for pool in pools(trainer.model, self.scope):
+                changes |= moves(pool, self.drop, self.regrow, self.fraction(trainer), trainer.probe())
+            trainer.tell(move, changes, self.drop)
         for name, (gone, come) in changes.items():
             self.births[name].view(-1)[come.cpu()] = trainer.step
             self.moved[name] = self.moved.get(name, 0) + len(gone)

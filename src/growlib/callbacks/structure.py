@@ -1,6 +1,7 @@
 """Widen and Prune: structural changes, as when x where x how."""
 
 import warnings
+from functools import partial
 
 from growlib.callbacks.where import each
 from growlib.growth import check_growth, prune, widen
@@ -33,7 +34,7 @@ class Widen(Callback):
     """Adds units to hidden layers.
 
     Args:
-        by: How many, or a function of (trainer, hidden) that tells.
+        by: How many, or a function of (trainer, hidden) that tells; rounded up to whole groups where a layer has them.
         when: A trigger, asked about every hidden layer after each step and each epoch.
         where: Chooses among the layers for which it fires, as (trainer, list of Hidden) -> list of Hidden.
         init: How they start, see `growlib.inits`.
@@ -63,18 +64,22 @@ class Widen(Callback):
         return cause
 
     def _amount(self, trainer, hidden) -> int:
-        return self.by(trainer, hidden) if callable(self.by) else self.by
+        """How many units, in whole groups where a layer has them."""
+        by = self.by(trainer, hidden) if callable(self.by) else self.by
+        return -(-by // hidden.unit) * hidden.unit
 
     def widen(self, trainer, hidden, by: int, cause: str):
-        change = trainer.change(widen, hidden, by, init=self.init, probe=trainer.probe(), cause=cause)
-        inspect(trainer, change, self.init)
+        if not callable(self.by) and by != self.by:
+            say(f"Widen({self.by}) adds {by} units to {hidden.name!r}, whole groups of {hidden.unit}")
+        check = partial(inspect, trainer, init=self.init)
+        trainer.change(widen, hidden, by, init=self.init, probe=trainer.probe(), cause=cause, check=check)
 
 
 class Prune(Callback):
     """Removes the units of least worth from hidden layers.
 
     Args:
-        by: How many.
+        by: How many, in whole groups where a layer has them. A layer that would lose all its units is passed over.
         when: A trigger, asked about every hidden layer after each step and each epoch.
         score: A signal, (probe, hidden) -> worth of every unit, on the batch of the last step.
     """
@@ -89,7 +94,20 @@ class Prune(Callback):
     def after_step(self, trainer):
         for hidden in hidden_of(trainer.model):
             if cause := self.when(trainer, hidden):
-                worst = self.score(trainer.probe(), hidden).argsort(stable=True)[: self.by]
-                trainer.change(prune, hidden, worst.tolist(), cause=cause)
+                groups = -(-self.by // hidden.unit)
+                if groups * hidden.unit >= hidden.width:
+                    say(f"Prune({self.by}) passes over {hidden.name!r}: of its {hidden.width} units none would stay")
+                    continue
+                if groups * hidden.unit != self.by:
+                    say(f"Prune({self.by}) removes whole groups of {hidden.unit} units from {hidden.name!r}")
+                worth = self.score(trainer.probe(), hidden).view(-1, hidden.unit).sum(1)  # (groups,)
+                worst = worth.argsort(stable=True)[:groups].tolist()
+                units = [group * hidden.unit + unit for group in worst for unit in range(hidden.unit)]
+                trainer.change(prune, hidden, units, cause=cause)
 
     after_epoch = after_step
+
+
+def say(text: str):
+    """Tells what a callback does otherwise than it was asked to, once a place."""
+    warnings.warn(f"growlib: {text}", stacklevel=3)

@@ -29,6 +29,29 @@ def answers(
     return [functional_call(model, weights, (inputs, task)) for task in tasks]
 
 
+def two_at_least(model: nn.Module, drawn: Tensor, size: int, what: str) -> Tensor:
+    """Examples to train on, and a second one where BatchNorm1d would have to take statistics of a single one.
+
+    Args:
+        model: In training.
+        drawn: Indices.
+        size: Of what they were drawn from; the next one joins.
+        what: They are drawn from, for the error.
+
+    Raises:
+        ValueError: If there is no other.
+    """
+    needs_two = any(isinstance(part, (nn.BatchNorm1d, nn.SyncBatchNorm)) and part.training for part in model.modules())
+    if len(drawn) != 1 or not needs_two:
+        return drawn
+    if size == 1:
+        raise ValueError(
+            f"there is one example of {what}, and BatchNorm takes its statistics of at least two in training: "
+            "remember more, or use another normalisation"
+        )
+    return torch.cat([drawn, (drawn + 1) % size])
+
+
 def learning(model: nn.Module) -> dict[str, nn.Parameter]:
     """The parameters that learn, by name."""
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}

@@ -3,9 +3,11 @@
 import torch
 from torch import Tensor, nn
 
-from growlib.continual._calls import logits_of
+from growlib.continual._calls import logits_of, two_at_least
 from growlib.continual.lwf import divergence
+from growlib.data import refuse_namesakes, refuse_others
 from growlib.layers import evaluating
+from growlib.models import TaskModel
 from growlib.trainer import Callback, derive_seed
 
 
@@ -44,6 +46,11 @@ class Distill(Callback):
             raise ValueError("the teacher is the model itself: give Distill a copy of it, copy.deepcopy(model)")
         self.teacher.to(trainer.device)
         self.data = [one.to(trainer.device) for one in self.data]
+
+    def before_task(self, trainer):
+        refuse_namesakes(*self.data, trainer.data)
+        if isinstance(self.teacher, TaskModel):
+            refuse_others([trainer.data], self.teacher.learned)
 
     def after_loss(self, trainer):
         task, known = trainer.data.name, getattr(self.teacher, "tasks", None)
@@ -87,9 +94,10 @@ class Distill(Callback):
         for one, size in zip(self.data, sizes.tolist(), strict=True):
             own = drawn[(drawn >= first) & (drawn < first + size)] - first
             first += size
-            if len(own):
+            if share := len(own) / len(drawn):
+                own = two_at_least(trainer.model, own, size, f"{one.name} to rehearse")
                 inputs, labels = one.batch("train", own.to(trainer.device), noise)
                 logits = logits_of(trainer.model, inputs, one.name)
                 soft = self.distance(trainer.model, inputs, one.name, logits)
-                loss = loss + self.mixed(trainer.loss(logits, labels), soft) * len(own) / len(drawn)
+                loss = loss + self.mixed(trainer.loss(logits, labels), soft) * share
         return loss

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from growlib.continual._calls import learning, logits_of
+from growlib.continual._calls import learning, logits_of, two_at_least
 from growlib.continual.memory import Memory
 
 
@@ -38,7 +38,9 @@ class GEM(Memory):
 
     def gradient(self, trainer, task: str, data) -> Tensor:
         """That of the mean loss over all that is remembered of a task, (parameters,)."""
-        inputs, labels = data.batch("train", torch.arange(len(data.train), device=trainer.device))
+        index, size = torch.arange(len(data.train), device=trainer.device), len(data.train)
+        index = two_at_least(trainer.model, index, size, f"task {task!r} in the memory")
+        inputs, labels = data.batch("train", index)
         return slope(trainer.model, trainer.loss(logits_of(trainer.model, inputs, task), labels))
 
 
@@ -51,9 +53,15 @@ class AGEM(Memory):
     Source: Chaudhry et al., "Efficient Lifelong Learning with A-GEM" (2019), equation 11.
     """
 
+    def before_step(self, trainer):
+        self.count = 0  # of the examples of this step
+
+    def after_loss(self, trainer):
+        self.count += len(trainer.inputs)
+
     def after_backward(self, trainer):
         if any(name != trainer.data.name for name in self.kept):
-            now, old = gradients(trainer.model), slope(trainer.model, self.remembered(trainer))
+            now, old = gradients(trainer.model), slope(trainer.model, self.remembered(trainer, self.count))
             if (product := now @ old) < 0:
                 put(trainer.model, now - product / (old @ old) * old)
 
@@ -112,8 +120,9 @@ def nonnegative(matrix: Tensor, vector: Tensor) -> Tensor:
 def slope(model: nn.Module, loss: Tensor) -> Tensor:
     """The gradient of a loss over all parameters that learn, in one row; zeros where it does not depend on them."""
     parameters = list(learning(model).values())
-    found = torch.autograd.grad(loss, parameters, allow_unused=True)
-    return flat(parameters, found)
+    if not loss.requires_grad:  # all that it depends on is frozen
+        return flat(parameters, [None] * len(parameters))
+    return flat(parameters, torch.autograd.grad(loss, parameters, allow_unused=True))
 
 
 def gradients(model: nn.Module) -> Tensor:

@@ -3,6 +3,7 @@
 import torch
 
 from growlib.continual._calls import logits_of
+from growlib.data import refuse_namesakes
 from growlib.trainer import Callback, derive_seed
 
 
@@ -25,6 +26,9 @@ class Joint(Callback):
 
     def before_fit(self, trainer):
         self.data = [data.to(trainer.device) for data in self.data]
+
+    def before_task(self, trainer):
+        refuse_namesakes(*self.data, trainer.data)
 
     def after_loss(self, trainer):
         known = getattr(trainer.model, "tasks", [data.name for data in self.data])

@@ -5,8 +5,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from growlib.continual._calls import logits_of
-from growlib.data import Dataset, Split
+from growlib.continual._calls import logits_of, two_at_least
+from growlib.data import REMEDY, Dataset, Split
 from growlib.trainer import Callback, derive_seed
 
 PLAIN = ("classes", "mean", "std", "provenance", "shift", "flip", "cutout")  # of a Dataset, beside its examples
@@ -31,17 +31,26 @@ class Memory(Callback):
     def before_fit(self, trainer):
         self.kept = {name: data.to(trainer.device) for name, data in self.kept.items()}
 
-    def remembered(self, trainer) -> Tensor:
+    def before_task(self, trainer):
+        data, kept = trainer.data, self.kept.get(trainer.data.name)
+        if kept is not None and kept.provenance.get("sha256") != data.provenance.get("sha256"):
+            raise ValueError(f"the memory holds examples of another task that is called {data.name!r}. {REMEDY}")
+        tasks = {*self.kept, data.name}
+        if self.memory < len(tasks):
+            raise ValueError(f"a memory of {self.memory} examples cannot be shared among {len(tasks)} tasks: raise it")
+
+    def remembered(self, trainer, count: int) -> Tensor:
         """The mean loss of examples drawn from the memory, each through the head of its task."""
         seed, loss, first = derive_seed(trainer.seed, self.draws), 0.0, 0
-        drawn = torch.randperm(self.size, generator=torch.Generator().manual_seed(seed))[: len(trainer.inputs)]
+        drawn = torch.randperm(self.size, generator=torch.Generator().manual_seed(seed))[:count]
         noise = torch.Generator(trainer.device).manual_seed(seed)
         for name, data in self.kept.items():
             own = drawn[(drawn >= first) & (drawn < first + len(data.train))] - first
             first += len(data.train)
-            if len(own):
+            if share := len(own) / len(drawn):
+                own = two_at_least(trainer.model, own, len(data.train), f"task {name!r} in the memory")
                 inputs, labels = data.batch("train", own.to(trainer.device), noise)
-                loss = loss + trainer.loss(logits_of(trainer.model, inputs, name), labels) * len(own) / len(drawn)
+                loss = loss + trainer.loss(logits_of(trainer.model, inputs, name), labels) * share
         self.draws += 1
         return loss
 
@@ -53,8 +62,6 @@ class Memory(Callback):
     def after_task(self, trainer):
         data = trainer.data
         tasks = list(dict.fromkeys([*self.kept, data.name]))
-        if self.memory < len(tasks):
-            raise ValueError(f"a memory of {self.memory} examples cannot be shared among {len(tasks)} tasks: raise it")
         generator = torch.Generator().manual_seed(derive_seed(trainer.seed, len(tasks)))
         self.kept[data.name] = _part(data, balanced(data.train.labels.cpu(), generator)[: self.memory])
         for number, name in enumerate(tasks):

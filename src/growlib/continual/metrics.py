@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from growlib.data import SPLITS
+from growlib.data import SPLITS, refuse_namesakes
 from growlib.trainer import Callback
 
 if TYPE_CHECKING:
@@ -26,10 +26,16 @@ class Accuracies(Callback):
     def __init__(self, *data, split: str = "test"):
         names = [one.name for one in data]
         if not data or len(set(names)) < len(names):
-            raise ValueError(f"Accuracies needs data sets of different names, and got {', '.join(names) or 'none'}")
+            raise ValueError(
+                f"Accuracies needs data sets of different names, and got {', '.join(names) or 'none'}: "
+                "load(source, name='second') gives one"
+            )
         if split not in SPLITS:
             raise ValueError(f"unknown split {split!r}: choose one of {', '.join(SPLITS)}")
         self.data, self.split = data, split
+
+    def before_task(self, trainer):
+        refuse_namesakes(*self.data, trainer.data, splits=(self.split,))
 
     def after_task(self, trainer):
         known = getattr(trainer.model, "tasks", None)

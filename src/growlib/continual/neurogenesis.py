@@ -1,5 +1,7 @@
 """NeuronGenesis: every task gets units of its own, and more of them while it is learned too badly."""
 
+from functools import partial
+
 from growlib.callbacks.structure import inspect
 from growlib.growth import widen
 from growlib.inits import zero_out
@@ -44,11 +46,11 @@ class NeuronGenesis(Callback):
 
     def after_epoch(self, trainer):
         name, (channels, hidden) = trainer.data.name, self._plan(trainer)
-        if trainer.done < 1 and (cause := self._asked(trainer, name, channels, hidden)):
+        if trainer.done < 1 and not trainer.progress.ending and (cause := self._asked(trainer, name, channels, hidden)):
             for layer, by in trainer.model.plan(channels, hidden).items():
                 if by:
-                    change = trainer.change(widen, layer, by, init=self.init, probe=trainer.probe(), cause=cause)
-                    inspect(trainer, change, self.init)
+                    check = partial(inspect, trainer, init=self.init)
+                    trainer.change(widen, layer, by, init=self.init, probe=trainer.probe(), cause=cause, check=check)
 
     def _plan(self, trainer) -> tuple:
         return tuple(units(trainer) if callable(units) else units for units in (self.channels, self.hidden))

@@ -1,13 +1,14 @@
 """PackNet: tasks share one network of fixed size, and every weight of it belongs to the task that kept it."""
 
+import warnings
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from growlib.continual._calls import on
-from growlib.growth.surgery import restart
+from growlib.growth.optimizers import restart
 from growlib.layers import evaluating
+from growlib.sparsity import owned
 from growlib.trainer import Callback
 
 
@@ -19,7 +20,9 @@ class PackNet(Callback):
     Layers whose output the model returns are heads: they belong to one task and are not pruned. Biases and
     normalisations that tasks share are fixed with the first task.
 
-    The masks act in the model's forward from `fit` on; for a model that is loaded and not trained, call `attach`.
+    Who owns a weight lies in the model, in a buffer beside it, and the masks act in the model's forward: also in a copy
+    of it, and in one that is loaded from a checkpoint. A task that ends before it is pruned is pruned then, with a
+    warning.
 
     Args:
         keep: The share of every layer's weights that each task owns: 0.1 is room for ten tasks.
@@ -29,51 +32,34 @@ class PackNet(Callback):
     section 3. (There a task keeps a share of what is free.)
     """
 
-    remembers = ("tasks", "pruned", "owners", "whole")
+    remembers = ("tasks", "pruned", "whole")
 
     def __init__(self, keep: float, train: float = 0.7):
         if not 0 < keep <= 1 or not 0 < train < 1:
             raise ValueError(f"PackNet(keep={keep!r}, train={train!r}): shares between 0 and 1")
         self.keep, self.train = keep, train
         self.tasks, self.pruned = [], False  # packed, or being packed; whether the last of them is pruned
-        self.owners = {}  # by the name of a weight that tasks share: the number of the owner from 1, or 0 for free
         self.whole = {}  # by the name of a parameter that has one owner only, such as a head: its number
         self.fixed, self.values = {}, {}  # by name: what may not move now, and where it is
-        self.model, self.behind = None, {}  # masked; by name, the weights behind the mask while the model runs
+        self.model = None
 
     def before_fit(self, trainer):
         if not hasattr(trainer.model, "tasks"):
             raise ValueError(
                 f"PackNet needs a model with a head for every task, and {type(trainer.model).__name__} has one"
             )
-        self.attach(trainer.model)
-        self.owners = on(trainer.device, self.owners)
+        self.model = trainer.model
+        if not self.tasks and owned.PACKED in self.model._buffers:
+            raise ValueError(
+                "the weights of this model belong to tasks that this PackNet knows nothing of: load it with the one "
+                "that packed it, Trainer.load(path, model, [pack])"
+            )
         self.fix()
 
-    def attach(self, model: nn.Module):
-        """Lets a model answer for every packed task with the weights that this task may read."""
-        if self.model is not model:
-            self.model = model
-            model.register_forward_pre_hook(self.mask, with_kwargs=True)
-            model.register_forward_hook(self.unmask, always_call=True)
-
-    def mask(self, model, given, named):
-        asked = named.get("task", given[1] if len(given) > 1 else None)
-        task = asked if isinstance(asked, str) else model.tasks[-1 if asked is None else asked]
-        if task not in self.tasks[:-1]:
-            return
-        if torch.is_grad_enabled():
-            raise ValueError(f"task {task!r} is packed, its weights are fixed: ask the model under torch.no_grad()")
-        number = self.tasks.index(task) + 1
-        for name, owner in self.owners.items():
-            parameter = model.get_parameter(name)
-            self.behind[name] = parameter.data
-            parameter.data = parameter.where((owner > 0) & (owner <= number), 0)
-
-    def unmask(self, model, given, result):
-        while self.behind:
-            name, values = self.behind.popitem()
-            model.get_parameter(name).data = values
+    @property
+    def owners(self) -> dict[str, Tensor]:
+        """By the name of a weight that tasks share: the number of the owner from 1, or 0 for free."""
+        return {} if self.model is None else owned.owners_of(self.model)
 
     def before_task(self, trainer):
         model, task = trainer.model, trainer.data.name
@@ -81,14 +67,17 @@ class PackNet(Callback):
             raise ValueError(f"task {task!r} is packed, its weights are fixed: train a new one")
         used, head = parts(model, trainer.data.batch("train", torch.arange(2, device=trainer.device))[0], task)
         if not self.tasks:
-            shared = {name: model.get_parameter(name) for name in used if name not in head}
-            self.owners = {n: torch.zeros_like(p, dtype=torch.uint8) for n, p in shared.items() if p.ndim > 1}
+            for name in used:
+                if name not in head and model.get_parameter(name).ndim > 1:
+                    layer, _, parameter = name.rpartition(".")
+                    owned.own(model.get_submodule(layer), parameter)
         if full := [name for name, owner in self.owners.items() if owner.all()]:
             raise ValueError(
                 f"task {task!r} finds no free weights in {', '.join(full)}: {len(self.tasks)} tasks own "
                 f"{self.keep:g} of every layer each. Let PackNet keep less"
             )
         self.tasks.append(task)
+        owned.number_tasks(model, self.tasks)
         self.whole |= {name: len(self.tasks) for name in used if name not in {*self.owners, *self.whole}}
         self.pruned = False
         self.fix()
@@ -120,6 +109,15 @@ class PackNet(Callback):
         if self.tasks and not self.pruned and trainer.done >= self.train:
             self.prune(trainer)
 
+    def after_task(self, trainer):
+        if not self.pruned:
+            warnings.warn(
+                f"task {self.tasks[-1]!r} ended before PackNet pruned it, at {self.train:.0%} of its steps: it is "
+                "pruned now, and nothing has trained what is left. Let train= be less, or stop later",
+                stacklevel=2,
+            )
+            self.prune(trainer)
+
     @torch.no_grad()
     def prune(self, trainer):
         """Leaves the largest free weights of every layer to the present task, and sets the others to zero."""
@@ -127,7 +125,8 @@ class PackNet(Callback):
             parameter, free = trainer.model.get_parameter(name), owner == 0
             count = min(round(self.keep * owner.numel()), int(free.sum()))
             worth = parameter.abs().masked_fill(~free, -1).flatten()
-            owner.view(-1)[worth.topk(count).indices] = len(self.tasks)
+            mine = torch.zeros_like(worth, dtype=torch.bool).index_fill_(0, worth.topk(count).indices, True)
+            owner.masked_fill_(mine.view(owner.shape), len(self.tasks))
             parameter.masked_fill_(owner == 0, 0)
             restart(trainer.optimizer, parameter, owner == 0)
         self.pruned = True

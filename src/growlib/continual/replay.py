@@ -23,4 +23,4 @@ class Replay(Memory):
 
     def after_loss(self, trainer):
         if self.kept:
-            trainer.batch_loss = trainer.batch_loss + self.weight * self.remembered(trainer)
+            trainer.batch_loss = trainer.batch_loss + self.weight * self.remembered(trainer, len(trainer.inputs))

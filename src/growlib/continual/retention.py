@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from growlib.data import refuse_namesakes
 from growlib.layers import evaluating
 from growlib.trainer import Callback
 
@@ -18,7 +19,12 @@ def retention_snapshot(model, *data, images: int = 256) -> dict:
 
     Returns:
         tasks {name: {"logits", "tensors" {name: tensor}}}, and what else decides about rounding: device, threads.
+
+    Raises:
+        ValueError: Without data or images: nothing could ever differ.
     """
+    _refuse_nothing(data, images)
+    refuse_namesakes(*data)
     tasks, device = {}, next(model.parameters()).device
     with evaluating(model):
         for one in data:
@@ -39,7 +45,12 @@ def retention_certificate(before: dict, after: dict) -> dict:
     Returns:
         exact; logits_changed, of how many logits; tensors_changed, of how many tensors; largest_change of a logit;
         tasks, device, threads.
+
+    Raises:
+        ValueError: For snapshots that can't be compared, or that hold nothing that could differ.
     """
+    if not before["tasks"] or not all(kept["logits"].numel() for kept in before["tasks"].values()):
+        raise ValueError("the earlier snapshot lacks logits, so that nothing could differ: it certifies nothing")
     for name in ("device", "threads"):
         if before[name] != after[name]:
             raise ValueError(
@@ -66,6 +77,15 @@ def retention_certificate(before: dict, after: dict) -> dict:
         "device": before["device"],
         "threads": before["threads"],
     }
+
+
+def _refuse_nothing(data, images: int):
+    if not data:
+        raise ValueError("a snapshot needs the data sets of the tasks that are compared, and got none")
+    if isinstance(images, bool) or not isinstance(images, int) or images < 1:
+        raise ValueError(f"images={images!r} must be a whole number of at least 1")
+    if empty := [one.name for one in data if not len(one.val)]:
+        raise ValueError(f"{', '.join(empty)}: no validation images, and a snapshot is taken of these")
 
 
 def _same(old: Tensor, new: Tensor | None) -> bool:
@@ -95,8 +115,13 @@ class Certify(Callback):
     remembers = ("snapshot", "certificates")
 
     def __init__(self, *data, images: int = 256):
+        _refuse_nothing(data, images)
+        refuse_namesakes(*data)
         self.data, self.images = {one.name: one for one in data}, images
         self.snapshot, self.certificates = None, []
+
+    def before_task(self, trainer):
+        refuse_namesakes(*self.data.values(), trainer.data)
 
     def after_task(self, trainer):
         if trainer.data.name not in self.data:

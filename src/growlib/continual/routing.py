@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from growlib.data import SPLITS
+from growlib.data import SPLITS, refuse_namesakes
 from growlib.layers import evaluating
 
 if TYPE_CHECKING:
@@ -36,23 +36,33 @@ class Prototypes:
     """How far an image is from the nearest class of a task, as the features of that task see it.
 
     A class is the mean of its training examples' features. The distance is divided by that of a typical training
-    example from the mean of its own class, so that tasks with features of other sizes and numbers compare.
+    example from the mean of its own class, so that tasks with features of other sizes and numbers compare. Classes
+    without training examples have no prototype.
 
     Args:
         model: With `.tasks` and `.features`.
         data: The data sets of its tasks; their training examples are read, once.
+
+    Raises:
+        ValueError: If no training example differs from the mean of its class: nothing tells what is far then.
     """
 
     def __init__(self, model, *data):
+        refuse_namesakes(*data)
         self.means, self.scales = {}, {}
         with evaluating(model), torch.no_grad():
             for one in data:
                 one = one.to(next(model.parameters()).device)
                 features = torch.cat([model.features(inputs, one.name) for inputs, _ in _batches(one, "train")])
-                labels = one.train.labels
-                means = torch.stack([features[labels == label].mean(0) for label in range(len(one.classes))])
+                present, own = one.train.labels.unique(return_inverse=True)
+                means = torch.stack([features[own == label].mean(0) for label in range(len(present))])
                 self.means[one.name] = means  # (classes, features)
-                self.scales[one.name] = float((features - means[labels]).norm(dim=1).mean())
+                self.scales[one.name] = float((features - means[own]).norm(dim=1).mean())
+                if not self.scales[one.name] > 0:
+                    raise ValueError(
+                        f"every training example of {one.name} lies on the mean of its class ({len(own)} examples of "
+                        f"{len(present)} classes): prototypes need more than one example a class"
+                    )
 
     def __call__(self, model, inputs: Tensor, task: str) -> Tensor:
         """The distance of every input from the nearest class of a task, (B,); 1 is that of a typical member."""
@@ -109,6 +119,7 @@ def accuracy_without_task(model, *data, by=entropy, split: str = "test") -> pd.D
     """
     import pandas as pd
 
+    refuse_namesakes(*data)
     known = {one.name: one.to(next(model.parameters()).device) for one in data}
     if sorted(known) != sorted(model.tasks):
         raise ValueError(

@@ -48,9 +48,11 @@ class SI(Callback):
         pulls = moved(trainer.model, self.anchors, "SI")
         self.before, self.slopes = {}, {}
         for name, parameter in learning(trainer.model).items():
+            if name not in self.start:  # born in the middle of the task
+                self.start[name], self.path[name] = parameter.detach().clone(), torch.zeros_like(parameter)
             if parameter.grad is not None:
                 self.before[name], self.slopes[name] = parameter.detach().clone(), parameter.grad.clone()
-                if name in pulls:
+                if name in pulls and name in self.importance:
                     parameter.grad += 2 * self.strength * self.importance[name] * pulls[name]
 
     @torch.no_grad()

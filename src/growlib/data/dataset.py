@@ -1,21 +1,15 @@
-"""Data sets whose tensors live on the device: loaded once, normalised and augmented in batches.
+"""Data sets whose tensors live on the device: loaded once, normalised and augmented in batches."""
 
-`load(name)` knows mnist, fashion_mnist, cifar10 and cifar100 (torchvision downloads, checks and decodes them once),
-digits and fashion_mini (embedded), parity, shapes and spirals (drawn), and the path of any .npz of the same format.
-"""
-
-import difflib
+import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from growlib.data import augmentation, store, synthetic
+from growlib.data import augmentation
 
-DRAWN = ("parity", "shapes", "spirals")
 SPLITS = ("train", "val", "test")
 
 
@@ -32,6 +26,22 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @cached_property
+    def sha256(self) -> str:
+        """Of the examples and their labels, in their order: the same on every device."""
+        digest = hashlib.sha256()
+        for tensor in (self.images, self.labels):
+            digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+            for part in tensor.split(10_000):
+                digest.update(part.contiguous().cpu().numpy())
+        return digest.hexdigest()
+
+    def to(self, device) -> "Split":
+        """The same examples on a device; their checksum, if it is known, goes with them."""
+        moved = Split(self.images.to(device), self.labels.to(device))
+        vars(moved).update({name: value for name, value in vars(self).items() if name == "sha256"})
+        return moved
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
@@ -40,7 +50,7 @@ class Dataset:
     Nothing is chosen on test data: triggers, checkpoints and early stopping refuse its columns, see `not_test`.
 
     Args:
-        name: As it was loaded.
+        name: As it was loaded; tasks are told apart by it.
         classes: Their names; the index is the label.
         train, val, test: The splits.
         mean, std: Of the training images, (C,), with pixels from 0 to 1.
@@ -75,8 +85,7 @@ class Dataset:
         device = torch.device(device)
         if device == self.device or (device.type == self.device.type and device.index is None):
             return self
-        splits = {name: getattr(self, name) for name in SPLITS}
-        moved = {name: Split(split.images.to(device), split.labels.to(device)) for name, split in splits.items()}
+        moved = {name: getattr(self, name).to(device) for name in SPLITS}
         return replace(self, mean=self.mean.to(device), std=self.std.to(device), **moved)
 
     def normalize(self, images: Tensor) -> Tensor:
@@ -223,59 +232,6 @@ def not_test(column: str) -> str:
             f"use {column.replace('test', 'val', 1)!r}"
         )
     return column
-
-
-def load(name, validation: float = 0.1, seed: int = 0, **settings) -> Dataset:
-    """A data set by its name, or an .npz file by its path; never another one instead.
-
-    Args:
-        name: See the head of this module.
-        validation: The share of the training data that is laid aside for validation.
-        seed: Of that choice, and of data that are drawn.
-        settings: For drawn data: bits and n of parity; n of shapes; n, noise and classes of spirals.
-
-    Raises:
-        ValueError: For an unknown name, or a file that is not of the format.
-        OSError: For data that cannot be had, with the remedy.
-    """
-    if not 0 < validation < 1:
-        raise ValueError(f"validation={validation!r} must be a share of the training data, between 0 and 1")
-    if name in DRAWN:
-        arrays = getattr(synthetic, name)(seed, **settings)
-        source = f"drawn by growlib.data.synthetic.{name}, seed {seed}"
-    elif settings:
-        raise TypeError(f"{name} takes no settings, and got {', '.join(settings)}: only {', '.join(DRAWN)} do")
-    elif str(name).endswith(".npz"):
-        arrays, source = store.read(Path(name)), Path(name).name
-    elif name in store.SOURCES:
-        arrays, source = store.fetch(name), store.SOURCES[name]
-    else:
-        names = [*store.SOURCES, *DRAWN]
-        close = difflib.get_close_matches(str(name).lower(), names, 1)
-        raise ValueError(
-            f"unknown data set {name!r}{f': did you mean {close[0]!r}?' if close else '.'} There are "
-            f"{', '.join(names)}, and the path of any .npz of their format"
-        )
-    return _dataset(Path(name).stem if str(name).endswith(".npz") else name, arrays, source, validation, seed)
-
-
-def _dataset(name: str, arrays: dict, source: str, validation: float, seed: int) -> Dataset:
-    tensors = {key: torch.from_numpy(arrays[key]) for key in store.ARRAYS[:4]}
-    images, labels = tensors["train_images"], tensors["train_labels"]
-    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
-    count = round(validation * len(labels))
-    if not 0 < count < len(labels):
-        raise ValueError(f"validation={validation} of {len(labels)} examples leaves an empty split")
-    val, train = order[:count], order[count:]
-    splits = {
-        "train": Split(images.index_select(0, train), labels.index_select(0, train)),
-        "val": Split(images.index_select(0, val), labels.index_select(0, val)),
-        "test": Split(tensors["test_images"], tensors["test_labels"]),
-    }
-    sizes = {split: len(splits[split]) for split in SPLITS}
-    provenance = {"name": name, "source": source, "sizes": sizes, "sha256": store.fingerprint(arrays)}
-    mean, std = statistics(splits["train"].images)
-    return Dataset(name, [str(c) for c in arrays["classes"]], **splits, mean=mean, std=std, provenance=provenance)
 
 
 def statistics(images: Tensor, chunk: int = 1000) -> tuple[Tensor, Tensor]:

@@ -3,11 +3,15 @@
 import errno
 import hashlib
 import os
-import tempfile
+import socket
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
+
+from growlib.data.files import passing_folder, whole
 
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels", "classes")
 SOURCES = {
@@ -21,6 +25,11 @@ SOURCES = {
 DOWNLOADED = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}
 PACKAGE = Path(__file__).parents[1]  # growlib
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)  # full, or not writable
+PATIENCE = 60  # seconds that a mirror may be silent
+
+
+class NotCached(OSError):
+    """What could not be written: a disk that is full, or closed to us."""
 
 
 class DamagedFile(ValueError):
@@ -48,27 +57,45 @@ def fetch(name: str) -> dict[str, np.ndarray]:
             return read(embedded() / f"{name}.npz")
         except (FileNotFoundError, DamagedFile) as error:
             raise type(error)(f"{error}: it comes with growlib, so install or check out growlib again") from error
-    path, reason = data_root() / f"{name}.npz", ""
-    if path.exists():
-        try:
-            return read(path)
-        except DamagedFile as error:  # it stays where it is until a whole one can take its place
-            reason = f"{error}. "
+    path, reason, aside = data_root() / f"{name}.npz", "", None
     try:
-        arrays = _download(name)
+        return read(path)
+    except FileNotFoundError:
+        pass
+    except DamagedFile as error:  # it stays where it is until a whole one can take its place
+        reason = f"{error}. "
+    try:
+        with passing_folder(path.parent) as folder:
+            arrays = _download(name, folder)
+            aside = _set_aside(path) if reason else None
+            write(path, arrays, folder)
+    except NotCached:
+        raise
     except Exception as error:  # torchvision, urllib and archives raise many kinds
         if getattr(error, "errno", None) in DISK:
             raise _unwritten(path, error) from error
         raise OSError(
-            f"{reason}{name} is not at {path}, and could not be downloaded: {error}. Connect to the internet, or put "
-            f"a file with the arrays {', '.join(ARRAYS)} there, or set GROWLIB_DATA to the folder that has it"
+            f"{reason}{name} is not at {path}, and could not be downloaded: {error or type(error).__name__} (a mirror "
+            f"that is silent for {PATIENCE} seconds is given up). Connect to the internet, or put a file with the "
+            f"arrays {', '.join(ARRAYS)} there, or set GROWLIB_DATA to the folder that has it"
         ) from error
-    if reason:
-        aside = path.with_suffix(".damaged.npz")
-        os.replace(path, aside)
+    if aside:
         warnings.warn(f"{reason}It was downloaded anew; the old one is now {aside.name}", stacklevel=3)
-    write(path, arrays)
     return arrays
+
+
+def _set_aside(path: Path) -> Path | None:
+    """Renames a damaged file, unless another process has done so, or has put a whole one in its place."""
+    aside = path.with_suffix(".damaged.npz")
+    try:
+        read(path)
+    except FileNotFoundError:
+        pass
+    except DamagedFile:
+        with suppress(FileNotFoundError):
+            os.replace(path, aside)
+            return aside
+    return None
 
 
 def fingerprint(arrays: dict[str, np.ndarray]) -> str:
@@ -112,6 +139,11 @@ def _check(path: Path, split: str, images: np.ndarray, labels: np.ndarray, class
             f"{path}: {split}_images must be uint8 (N, C, H, W) or float32 (N, features), "
             f"and are {images.dtype} {images.shape}"
         )
+    if pictures and images.shape[3] in (1, 3, 4) and min(images.shape[1:3]) > 4:
+        raise ValueError(
+            f"{path}: {split}_images {images.shape} look like (N, H, W, C), and are read as (N, C, H, W): save "
+            f"{split}_images.transpose(0, 3, 1, 2)"
+        )
     if points and not np.isfinite(images).all():
         raise ValueError(f"{path}: {split}_images hold numbers that are not finite")
     if classes.ndim != 1:
@@ -126,45 +158,44 @@ def _check(path: Path, split: str, images: np.ndarray, labels: np.ndarray, class
         )
 
 
-def write(path: Path, arrays: dict[str, np.ndarray]):
-    """Writes an .npz file and its checksum, whole or not at all."""
-    unfinished = None
+def write(path: Path, arrays: dict[str, np.ndarray], scratch: Path | None = None):
+    """Writes an .npz file and its checksum, whole or not at all; see `whole`."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # A name of its own: two processes may cache the same data set at once.
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".unfinished-", suffix=".npz", delete=False) as file:
-            unfinished = Path(file.name)
+        with whole(path, scratch) as file:
             np.savez(file, **arrays, sha256=fingerprint(arrays))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
     except OSError as error:
         raise _unwritten(path, error) from error
-    finally:
-        if unfinished:
-            unfinished.unlink(missing_ok=True)
 
 
-def _unwritten(path: Path, error: OSError) -> OSError:
-    return OSError(
+def _unwritten(path: Path, error: OSError) -> NotCached:
+    return NotCached(
         error.errno,
         f"could not cache {path}: {error}. Free some space (a download takes up to 600 MB while it is decoded), or set "
         "GROWLIB_DATA to another folder; nothing half-written was left",
     )
 
 
-def _download(name: str) -> dict[str, np.ndarray]:
+def _download(name: str, folder: Path) -> dict[str, np.ndarray]:
     """The arrays as torchvision downloads, checks and decodes them."""
     from torchvision import datasets
 
-    root = data_root()
-    root.mkdir(parents=True, exist_ok=True)
     arrays = {}
-    with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as folder:
+    with _patience():
         for split in ("train", "test"):
-            raw = getattr(datasets, DOWNLOADED[name])(folder, train=split == "train", download=True)
+            raw = getattr(datasets, DOWNLOADED[name])(str(folder), train=split == "train", download=True)
             images = np.asarray(raw.data, dtype=np.uint8)  # (N, H, W) or (N, H, W, C)
             arrays[f"{split}_images"] = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2).copy()
             arrays[f"{split}_labels"] = np.asarray(raw.targets, dtype=np.int64)
         arrays["classes"] = np.array([label.split(" - ")[0] if name == "mnist" else label for label in raw.classes])
     return arrays
+
+
+@contextmanager
+def _patience() -> Iterator[None]:
+    """Lets connections that are opened meanwhile fail when the other side is silent; torchvision waits for ever."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(PATIENCE)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)

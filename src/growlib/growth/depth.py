@@ -5,14 +5,16 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from growlib import costs, generators
 from growlib.growth.discovery import growable
 from growlib.growth.inserted import Block, ImageBlock, name_of, path_of, put_behind
-from growlib.growth.surgery import adopt, refuse_unmovable
-from growlib.growth.width import Change
-from growlib.layers import Hidden, as_written, connections, evaluating, hidden_of, renew_compiled, sparse_layers
+from growlib.growth.journal import all_or_nothing
+from growlib.growth.optimizers import add_parameters, lay_out_alike, rename_parameters
+from growlib.growth.refusals import refuse_changed, refuse_quantised
+from growlib.growth.slots import OptimizerSlots
+from growlib.growth.width import Change, described
+from growlib.layers import Hidden, as_written, connections, evaluating, flat, hidden_of, sparse_layers
 
 TOLERANCE = 1e-10  # of outputs in float64, relative to the largest one
 
@@ -46,7 +48,7 @@ identity.preserves = residual.preserves = True
 untrained.preserves = False
 
 
-def deepen(model: nn.Module, after: Hidden | str, init=None, optimizer: Optimizer | None = None) -> Change:
+def deepen(model: nn.Module, after: Hidden | str, init=None, optimizer=None) -> Change:
     """Puts a new layer behind one of a model, in place; all layers keep their names.
 
     Args:
@@ -54,33 +56,36 @@ def deepen(model: nn.Module, after: Hidden | str, init=None, optimizer: Optimize
         after: A Hidden of the model, or the name of any of its modules.
         init: How the new layer starts: `identity`, `residual` or `untrained`. None takes what models of growlib are
             made of; in others an identity layer where that is exact, and else a residual block.
-        optimizer: The optimizer in use: the new tensors join the groups of those before them, with a fresh state.
+        optimizer: The one in use, or a list of them: the new tensors join the groups of the nearest of their kind, with
+            a fresh state.
 
     Returns:
         The Change, of the width that the new layer brought.
 
     Raises:
         ValueError: For an unknown layer, a sparse model, or if outputs would move that the init promises to keep.
-        TypeError: For an optimizer that cannot take on tensors. Nothing has changed then.
+        TypeError: For an optimizer that cannot take on tensors. Whatever is raised, nothing has changed then.
     """
-    refuse_unmovable(optimizer)
     model = as_written(model)
+    refuse_quantised(model, "deepen")
     if sparse_layers(model):
         raise ValueError(
             f"cannot deepen a sparse model of {connections(model):,} connections: a new layer would be dense, and "
             "break the budget. Call deepen before sparsify"
         )
+    OptimizerSlots(optimizer)  # refuses what cannot take on tensors
     after = _named(model, after)
     put = _verified(model, after, init)
-    neighbours = _tensors_before(model, after)
-    new = put(model)
-    if optimizer is not None:
-        adopt(optimizer, [tensor for module in new for tensor in module.parameters()], like=neighbours)
-    rediscover(model)
-    renew_compiled(model)
-    hidden = _born(model, new)
-    units, size, work = list(range(hidden.width)), costs.parameters(model), costs.flops(model)
-    return Change("deepen", None, hidden.name, 0, hidden.width, units, size, work, "", {}, optimizer, new)
+    with all_or_nothing(model, optimizer):
+        names = {id(parameter): name for name, parameter in model.named_parameters()}
+        new = put(model)
+        lay_out_alike(model, new)
+        add_parameters(optimizer, model, new)
+        rename_parameters(optimizer, names, model)
+        rediscover(model)
+        hidden = _born(model, new)
+        change = described(model, "deepen", hidden.name, 0, hidden.width)
+    return replace(change, optimizer=optimizer, inserted=new)
 
 
 def _named(model: nn.Module, after: Hidden | str) -> str:
@@ -93,6 +98,7 @@ def _named(model: nn.Module, after: Hidden | str) -> str:
             f"{type(model).__name__} lists its hidden layers itself, so deepen cannot add to them: leave that to "
             "growable(model, example), or give it methods `insert_layer` and `remove_layer` as MLP has them"
         )
+    refuse_changed(model, found[name], "deepen")
     last = (found[name].norms or found[name].producers)[0]
     holders = [path for path, module in model.named_modules() if last in module.modules()]
     block = [path for path in holders if isinstance(model.get_submodule(path), (Block, ImageBlock))]
@@ -101,7 +107,7 @@ def _named(model: nn.Module, after: Hidden | str) -> str:
 
 def rediscover(model: nn.Module):
     """Finds the widths of a model anew, if `growable` found those that it had."""
-    if hasattr(model, "_hidden") and not next(model.parameters()).is_meta:
+    if hasattr(model, "_hidden"):
         known = getattr(model, "hidden", None) is model._hidden
         growable(model, _examples(model))
         model._hidden = [replace(hidden, name=name_of(model, hidden.name)) for hidden in model._hidden]
@@ -117,28 +123,12 @@ def _born(model: nn.Module, new: tuple[nn.Module, ...]) -> Hidden | None:
     return max(joined, key=lambda hidden: own >= set(hidden.producers), default=None)
 
 
-def _tensors_before(model: nn.Module, after: str) -> list[Tensor]:
-    """The parameters of a layer or, where it has none, of the last one before it that has any."""
-    if hasattr(model, "insert_layer"):
-        hidden = next(hidden for hidden in model.hidden if hidden.name == after)
-        return [tensor for module in (*hidden.producers, *hidden.norms) for tensor in module.parameters()]
-    path, found = path_of(model, after), []
-    if own := list(model.get_submodule(path).parameters()):
-        return own
-    for name, module in model.named_modules():
-        if name == path:
-            return found
-        found = list(module.parameters(recurse=False)) or found
-
-
 # ------------------------------------------------------------------------------------- what is put in, and the proof
 
 
 def _verified(model: nn.Module, after: str, init):
     """A function that puts the new layer into a model, once it has kept what the init promises on copies of it."""
     trials = [init] if init or hasattr(model, "insert_layer") else [identity, residual]
-    if next(model.parameters()).is_meta:  # only its price is asked for: that of the dearest
-        return _putter(model, after, trials[-1], [model])
     twins, reasons = [_twin(model, flip) for flip in (False, True)], []
     for trial in trials:
         with generators.kept(next(model.parameters()).device):
@@ -162,7 +152,9 @@ def _verified(model: nn.Module, after: str, init):
 
 def _twin(model: nn.Module, flip: bool) -> nn.Module:
     """A copy in float64; with the signs of its weights flipped at random, nothing in it holds by accident."""
-    twin, generator = copy.deepcopy(model).double().eval(), torch.Generator().manual_seed(0)
+    tensors = [value for module in model.modules() for value in vars(module).values() if torch.is_tensor(value)]
+    memo = {id(tensor): tensor.detach().clone() for tensor in tensors}  # of weight_norm, which deepcopy refuses
+    twin, generator = copy.deepcopy(model, memo).double().eval(), torch.Generator().manual_seed(0)
     for parameter in twin.parameters() if flip else ():
         signs = torch.randint(0, 2, parameter.shape, generator=generator).to(parameter) * 2 - 1
         parameter.detach().mul_(signs)
@@ -177,12 +169,20 @@ def _put_and_compare(twin: nn.Module, put) -> tuple[float, tuple[nn.Module, ...]
 
 
 def _call(model: nn.Module) -> Tensor:
-    return model(_examples(model))
+    """What a model puts out for fixed examples; one that draws noise in eval mode too draws the same each time."""
+    examples = _examples(model)
+    with generators.kept(examples.device):
+        torch.manual_seed(0)
+        return flat(model(examples))
 
 
 def _examples(model: nn.Module) -> Tensor:
-    inputs = torch.randn(8, *model.input_shape, generator=torch.Generator().manual_seed(0))  # (8, ...)
-    return inputs.to(next(model.parameters()))
+    examples = costs.example(model, 8, torch.Generator().manual_seed(0))  # (8, ...)
+    if examples is None:
+        raise ValueError(
+            f"cannot deepen {type(model).__name__}: its input_shape does not tell the shape of one example. Give it one"
+        )
+    return examples
 
 
 def _putter(model: nn.Module, after: str, init, twins: list[nn.Module]):
@@ -197,7 +197,7 @@ def _putter(model: nn.Module, after: str, init, twins: list[nn.Module]):
         kinds = ["ImageBlock" if image else "Block"]
     else:
         kinds = ["GrowConv2d" if image else "GrowLinear", "ReLU"]
-    if len(kinds) > 1 and any(x.is_meta or bool((x < 0).any()) for x in outputs):
+    if len(kinds) > 1 and any(bool((x < 0).any()) for x in outputs):
         kinds.reverse()  # what follows `after` is the ReLU of the new layer
 
     def put(one):

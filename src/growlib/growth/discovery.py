@@ -7,10 +7,10 @@ from torch import fx, nn
 
 from growlib import generators
 from growlib.growth.layouts import hidden_from
-from growlib.growth.surgery import Surgeon
+from growlib.growth.surgery import TensorReplacer, put_back
 from growlib.growth.tracing import Follower, Tracer
-from growlib.growth.width import insert_units, put_back
-from growlib.layers import GROWN, Hidden, evaluating, learn_torchvision
+from growlib.growth.width import insert_units
+from growlib.layers import Hidden, evaluating, learn_torchvision, make_growable, take_on_widths
 
 TOLERANCE = 1e-10  # of what the consumers put out, in float64
 
@@ -128,16 +128,17 @@ def _sorted_out(axes: list) -> tuple[list, dict]:
 def _moved(run: Run, hidden: Hidden) -> str | None:
     """Why a width cannot grow after all: what went wrong when it did, or None."""
     for module in (*hidden.producers, *hidden.norms, *hidden.consumers):
-        _make_growable(module)
-    surgeon, before = Surgeon(run.module, None), run.env
+        make_growable(module)
+    replacer, before = TensorReplacer(run.module, None), run.env
     try:
-        insert_units(surgeon, hidden, hidden.unit)
+        insert_units(replacer, hidden, hidden.unit)
+        replacer.write()
         return _difference(run, hidden)
     except Exception as error:
         return f"widening by {hidden.unit} fails: {str(error).splitlines()[0]}"
     finally:
         run.env = before
-        put_back(run.module, surgeon.previous)
+        put_back(run.module, replacer.previous)
 
 
 def _difference(run: Run, hidden: Hidden) -> str | None:
@@ -174,15 +175,15 @@ def _own(hidden: Hidden, trial: nn.Module, model: nn.Module) -> Hidden:
 def _with_hidden(model: nn.Module, found: list[Hidden], refused: dict, example) -> nn.Module:
     for hidden in found:
         for module in (*hidden.producers, *hidden.norms, *hidden.consumers):
-            _make_growable(module)
-    model._hidden, model.refused = found, refused
-    if not hasattr(model, "hidden"):
+            make_growable(module)
+    before = getattr(model, "_hidden", None)
+    if before is None:
+        model.register_load_state_dict_pre_hook(take_on_widths)
+    if getattr(model, "hidden", None) is before:  # none, or what was found the last time
         model.hidden = found
-    if not hasattr(model, "input_shape"):
-        model.input_shape = tuple(example.shape[1:])
+    model._hidden, model.refused = found, refused
+    name = "_input_shape" if hasattr(model, "input_shape") else "input_shape"
+    setattr(model, name, tuple(example.shape[1:]))
+    if not example.is_floating_point():
+        model.input_dtype = example.dtype
     return model
-
-
-def _make_growable(module: nn.Module):
-    module.__class__ = GROWN.get(type(module), type(module))  # the same object: hooks and references stay valid
-    module.note_widths()

@@ -1,29 +1,52 @@
 """Replacing tensors of a model, with what its optimizer knows of them moved along, index by index."""
 
-from collections.abc import Iterable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
-from growlib.layers import Hidden, as_written, inputs_of
+from growlib.growth.slots import OptimizerSlots, Step
+from growlib.growth.tensors import like_in_memory, take_or_fill
+from growlib.layers import Hidden, as_written, inputs_of, make_growable
 
 
-class Surgeon:
-    """Replaces tensors of a model, wherever they are tied, and moves what an optimizer knows of them along."""
+@dataclass
+class _Replacement:
+    old: Tensor
+    steps: list[Step]
+    new: Tensor | None = None
 
-    def __init__(self, model: nn.Module, optimizer: Optimizer | None):
-        refuse_unmovable(optimizer)
+    @property
+    def values(self) -> Tensor:
+        return self.steps[-1].after
+
+
+class TensorReplacer:
+    """Replaces tensors of a model, wherever they are tied, and moves what an optimizer knows of them along.
+
+    `put` and what calls it only compute. `write` then puts everything in its place, within `all_or_nothing`.
+
+    Args:
+        model: That holds the tensors.
+        optimizer: In use: an optimizer, a list of them, or None.
+    """
+
+    def __init__(self, model: nn.Module, optimizer):
+        self.slots = OptimizerSlots(optimizer)
         self.model, self.optimizer = as_written(model), optimizer
-        self.previous, self.places, self.done = {}, {}, {}
+        self.places, self.planned, self.previous = {}, {}, {}
         for path, module in self.model.named_modules():
             for name, tensor in [*module._parameters.items(), *module._buffers.items()]:
                 if tensor is not None:
-                    place = f"{path}.{name}" if path else name, module, name
-                    self.places.setdefault(id(tensor), []).append(place)
+                    self.places.setdefault(id(tensor), []).append((f"{path}." if path else "", module, name))
 
-    def put(self, module, name, values, axis, origin):
-        """Puts `values` in the place of a tensor that changes along `axis`.
+    def values(self, module: nn.Module, name: str) -> Tensor:
+        """The tensor of a module as it will be."""
+        tensor = getattr(module, name)
+        return self.planned[id(tensor)].values if id(tensor) in self.planned else tensor
+
+    def put(self, module, name, values: Tensor, axis: int, origin: Tensor, ancestors: Tensor | None = None):
+        """Plans what takes the place of a tensor that changes along `axis`.
 
         Args:
             module: A module that holds the tensor.
@@ -31,41 +54,48 @@ class Surgeon:
             values: What takes its place.
             axis: Along which its size changes.
             origin: For every index along the axis, the one it had before, or -1.
+            ancestors: The same, with the indices that new ones copy.
         """
         old = getattr(module, name)
-        if (id(old), axis) in self.done:  # tied to one that has been replaced
-            return
-        new = values.contiguous()
-        if isinstance(old, nn.Parameter):
-            new = nn.Parameter(new, old.requires_grad)
-            if old.grad is not None:
-                new.grad = moved(old.grad, axis, origin)
-            new._backward_hooks = old._backward_hooks  # the same dicts, so that handles still remove them
-            new._post_accumulate_grad_hooks = old._post_accumulate_grad_hooks
-            if self.optimizer is not None:
-                _hand_over(self.optimizer, old, new, axis, origin)
-        for path, holder, own_name in self.places[id(old)]:
-            self.previous.setdefault(path, old)
-            setattr(holder, own_name, new)
-            holder.note_widths()
-        self.places[id(new)] = self.places[id(old)]
-        self.done[id(new), axis] = new  # held, so that no other tensor gets its id
+        plan = self.planned.setdefault(id(old), _Replacement(old, []))
+        if all(step.axis != axis for step in plan.steps):  # else it is tied to one for which this is planned
+            before = self.values(module, name) if plan.steps else old
+            ancestors = origin if ancestors is None else ancestors
+            plan.steps.append(Step(axis, origin, ancestors, before.detach(), like_in_memory(values.detach(), old)))
 
-    def insert(self, module, name, fresh: Tensor, axis: int, place):
-        """Puts the tensors of new units where they belong; `fresh` may hold those of the old units too."""
+    def insert(self, module, name, fresh: Tensor, axis: int, place, sources: Tensor | None = None, scale: float = 1.0):
+        """Plans the tensors of new units; `fresh` may hold those of the old units too.
+
+        Args:
+            module, name, axis: As in `put`.
+            fresh: The values, unit by unit.
+            place: What `places_of` found.
+            sources: The units that the new ones copy, if they do.
+            scale: A factor of all values.
+        """
         origin, now = place
-        values = moved(getattr(module, name), axis, origin)
+        values = take_or_fill(self.values(module, name), axis, origin)
         where = now.flatten()[now.numel() - fresh.shape[axis] :].to(fresh.device)
         rows = len(values) if axis == 0 else len(fresh)  # a layer that reads its own units has new rows already
         values[:rows].index_copy_(axis, where, fresh.to(values))
-        self.put(module, name, values, axis, origin)
+        ancestors = origin.clone()
+        if sources is not None:
+            ancestors[now[-len(sources) :]] = origin[now[sources.cpu()]]
+        self.put(module, name, values if scale == 1 else values * scale, axis, origin, ancestors)
 
     def keep(self, module, name, axis: int, place):
-        """Keeps the units of a tensor that have a place after the change."""
-        self.put(module, name, moved(getattr(module, name), axis, place[0]), axis, place[0])
+        """Plans that the units of a tensor stay that have a place after the change."""
+        self.put(module, name, take_or_fill(self.values(module, name), axis, place[0]), axis, place[0])
 
-    def widen_norm(self, norm: nn.Module, place, sources: Tensor | None):
-        """Gives a normalisation what its new units need: neutral values, or those of the units that they copy."""
+    def widen_norm(self, norm: nn.Module, place, sources: Tensor | None, scale: float = 1.0):
+        """Plans what the new units of a normalisation get: neutral values, or those of the units that they copy.
+
+        Args:
+            norm: The normalisation.
+            place: What `places_of` found.
+            sources: The units that the new ones copy, if they do.
+            scale: A factor of its weight.
+        """
         origin, now = place
         for name in tensors_by_unit(norm):
             tensor = getattr(norm, name)
@@ -74,70 +104,66 @@ class Surgeon:
                 fresh = tensor.new_full((int((origin < 0).sum()),), neutral)
             else:
                 fresh = tensor[origin[now[sources.cpu()]].flatten().to(tensor.device)]
-            self.insert(norm, name, fresh, 0, place)
+            self.insert(norm, name, fresh, 0, place, sources, scale if name == "weight" else 1.0)
+
+    @torch.no_grad()
+    def write(self):
+        """Puts everything that is planned in its place."""
+        for plan in self.planned.values():
+            plan.new = _successor(plan)
+        parameters = [plan for plan in self.planned.values() if isinstance(plan.old, nn.Parameter)]
+        self.slots.plan([(plan.old, plan.new, plan.steps) for plan in parameters])
+        held = [place for plan in self.planned.values() for place in self.places[id(plan.old)]]
+        touched = {id(holder): (path, holder) for path, holder, _ in held}
+        for path, holder in touched.values():
+            _able(holder, path)
+        for plan in self.planned.values():
+            for path, holder, name in self.places[id(plan.old)]:
+                self.previous[path + name] = plan.old
+                (holder._parameters if name in holder._parameters else holder._buffers)[name] = plan.new
+        for path, holder in touched.values():
+            before = dict(vars(holder))
+            holder.note_widths()
+            now = vars(holder)
+            self.previous |= {path + name: old for name, old in before.items() if now[name] is not old}
+        self.slots.write()
 
 
-def _hand_over(optimizer: Optimizer, old: Tensor, new: Tensor, axis: int, origin: Tensor):
-    """Gives a new parameter the place of the old one in its group, and the old one's state, index by index."""
-    for group in optimizer.param_groups:
-        for position, parameter in enumerate(group["params"]):
-            if parameter is old:
-                group["params"][position] = new
-                state = optimizer.state.pop(old, {})
-                state = {key: _moved_state(key, value, old, new, axis, origin, group) for key, value in state.items()}
-                if state:
-                    optimizer.state[new] = state
+def _successor(plan: _Replacement) -> Tensor:
+    """What takes the place of a tensor: a Parameter for a Parameter, with its hooks and its gradient."""
+    old, values = plan.old, plan.values
+    if not isinstance(old, nn.Parameter):
+        return values
+    new = nn.Parameter(values, old.requires_grad)
+    if old.grad is not None:
+        gradient = old.grad
+        for step in plan.steps:
+            gradient = take_or_fill(gradient, step.axis, step.origin)
+        new.grad = like_in_memory(gradient, old)
+    new._backward_hooks = old._backward_hooks  # the same dicts, so that handles still remove them
+    new._post_accumulate_grad_hooks = old._post_accumulate_grad_hooks
+    return new
 
 
-def _moved_state(key, value, old, new, axis, origin, group):
-    if not torch.is_tensor(value) or value.ndim == 0 or axis == _collapsed_axis(key, old):
-        return value
-    return moved(value, axis, origin, _start(key, new, group))
+def _able(module: nn.Module, path: str):
+    """Sees to it that a module can take on other widths: one that took the place of a growable one may be plain."""
+    make_growable(module)
+    if not hasattr(module, "note_widths"):
+        raise TypeError(
+            f"{path.rstrip('.')!r} holds a tensor that would change, and a {type(module).__name__} cannot take on "
+            "another width: untie its tensors, or call growable(model, example) again"
+        )
 
 
-def _start(key: str, parameter: Tensor, group: dict) -> float | Tensor:
-    """What an optimizer's state holds before the first step."""
-    return {
-        "step_size": group["lr"],  # Rprop
-        "sum": group.get("initial_accumulator_value", 0.0),  # Adagrad
-        "ax": parameter.detach(),  # ASGD's average of the weights
-    }.get(key, 0.0)
-
-
-def restart(optimizer: Optimizer | None, parameter: nn.Parameter, where: Tensor):
-    """Lets an optimizer forget what it knows of some entries of a parameter.
-
-    Factors that are shared by a row or column (Adafactor's) stay as they are.
-
-    Args:
-        optimizer: In use, or None.
-        parameter: As it is now; those that the optimizer does not hold are passed over.
-        where: Boolean, of the parameter's shape.
-    """
-    for group in optimizer.param_groups if optimizer else ():
-        if any(held is parameter for held in group["params"]):
-            for key, value in optimizer.state.get(parameter, {}).items():
-                if torch.is_tensor(value) and value.shape == parameter.shape:
-                    start = torch.as_tensor(_start(key, parameter, group)).to(value)
-                    value.copy_(torch.where(where, start, value))
-
-
-def moved(tensor: Tensor, axis: int, origin: Tensor, start=0.0) -> Tensor:
-    """A tensor whose entries along `axis` come from the indices `origin`, or from `start` where that is -1."""
-    placed = tensor.index_select(axis, origin.clamp_min(0).to(tensor.device))
-    fresh = (origin < 0).nonzero().flatten().to(tensor.device)
-    if len(fresh):
-        values = start.index_select(axis, fresh) if torch.is_tensor(start) and start.ndim else None
-        if values is None:
-            placed.index_fill_(axis, fresh, float(start))
-        else:
-            placed.index_copy_(axis, fresh, values.to(placed))
-    return placed
-
-
-def _collapsed_axis(key: str, parameter: Tensor) -> int | None:
-    """The axis over which Adafactor averages a factor of its second moments."""
-    return {"row_var": parameter.ndim - 1, "col_var": parameter.ndim - 2}.get(key)
+def put_back(model: nn.Module, things: dict) -> dict:
+    """Puts tensors and attributes in their places, by name, and returns what was there."""
+    modules, now = dict(as_written(model).named_modules()), {}
+    for path, thing in things.items():
+        holder, _, name = path.rpartition(".")
+        own = [modules[holder]._parameters, modules[holder]._buffers, vars(modules[holder])]
+        place = next(slots for slots in own if name in slots)
+        now[path], place[name] = place[name], thing
+    return now
 
 
 def places_of(hidden: Hidden, kept: Tensor, by: int) -> dict[tuple, tuple[Tensor, Tensor]]:
@@ -156,9 +182,8 @@ def places_of(hidden: Hidden, kept: Tensor, by: int) -> dict[tuple, tuple[Tensor
         origin = torch.full((size + now.numel() - old.numel(),), -1)
         origin[now[: len(kept)]] = old[kept]
         strangers = torch.ones(size, dtype=torch.bool).index_fill_(0, old.flatten(), False)
-        origin[torch.ones_like(origin, dtype=torch.bool).index_fill_(0, now.flatten(), False)] = strangers.nonzero()[
-            :, 0
-        ]
+        free = torch.ones_like(origin, dtype=torch.bool).index_fill_(0, now.flatten(), False)
+        origin[free] = strangers.nonzero()[:, 0]
         found[reader, axis] = origin, now
     return found
 
@@ -167,57 +192,3 @@ def tensors_by_unit(module: nn.Module) -> list[str]:
     """The names of the tensors of a producer or norm that have an entry for every unit."""
     tensors = [*module._parameters.items(), *module._buffers.items()]
     return [name for name, tensor in tensors if tensor is not None and tensor.ndim]
-
-
-def adopt(optimizer: Optimizer, tensors: Iterable[nn.Parameter], like: Iterable[nn.Parameter]):
-    """Lets tensors without ancestors join the groups of an optimizer, in place.
-
-    Args:
-        optimizer: In use. Its groups stay the same objects, so schedulers go on.
-        tensors: Each joins the group of the first of `like` that has as many dimensions (biases may be kept apart from
-            weights), or of the first of all; where the optimizer does not hold that one, the tensor stays out too.
-        like: Parameters that the optimizer holds. If it holds none any more, tensors join its first group.
-    """
-    like = list(like)
-    for tensor in tensors:
-        model = next((p for p in like if p.ndim == tensor.ndim), like[0] if like else None)
-        for number, group in enumerate(optimizer.param_groups):
-            if any(parameter is model for parameter in group["params"]) or (model is None and number == 0):
-                group["params"].append(tensor)
-                if isinstance(optimizer, torch.optim.Adagrad):  # makes its state when it is built
-                    optimizer.state.update(type(optimizer)([{**group, "params": [tensor]}]).state)
-
-
-def release(optimizer: Optimizer, tensors: Iterable[nn.Parameter]):
-    """Takes tensors out of the groups of an optimizer, in place, and forgets their state.
-
-    Args:
-        optimizer: In use.
-        tensors: Parameters; those that it does not hold are passed over.
-    """
-    gone = {id(tensor) for tensor in tensors}
-    for group in optimizer.param_groups:
-        group["params"][:] = [parameter for parameter in group["params"] if id(parameter) not in gone]
-    for parameter in [parameter for parameter in optimizer.state if id(parameter) in gone]:
-        del optimizer.state[parameter]
-
-
-def refuse_unmovable(optimizer: Optimizer | None):
-    """Raise TypeError for an optimizer whose state cannot follow a change of structure."""
-    if optimizer is None:
-        return
-    if isinstance(optimizer, torch.optim.LBFGS):
-        raise TypeError(
-            "LBFGS cannot follow a change of structure: its history holds all weights in one flat vector. "
-            "Change the structure with another optimizer, then start a new LBFGS"
-        )
-    for parameter, state in optimizer.state.items():
-        for key, value in state.items():
-            if not torch.is_tensor(value) or value.ndim == 0 or value.shape == parameter.shape:
-                continue
-            if _collapsed_axis(key, parameter) is None or value.ndim != parameter.ndim:
-                raise TypeError(
-                    f"cannot move the state {key!r} of {type(optimizer).__name__}: its shape {tuple(value.shape)} is "
-                    f"not that of its parameter, {tuple(parameter.shape)}. Change the structure without "
-                    "`optimizer=`, then start a new optimizer"
-                )

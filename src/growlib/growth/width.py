@@ -6,12 +6,14 @@ from dataclasses import dataclass, field, fields, replace
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
-from growlib import costs
-from growlib.growth.surgery import Surgeon, places_of, tensors_by_unit
+from growlib import costs, generators
+from growlib.growth.journal import all_or_nothing
+from growlib.growth.refusals import number_of_units, refuse_changed, refuse_quantised, refuse_sparse, units_to_prune
+from growlib.growth.slots import OptimizerSlots
+from growlib.growth.surgery import TensorReplacer, places_of, put_back, tensors_by_unit
 from growlib.inits import mean_row, zero_out
-from growlib.layers import Hidden, Sparse, as_written, evaluating, hidden_of, renew_compiled, uncompiled
+from growlib.layers import Hidden, as_written, evaluating, flat, hidden_of, renew_compiled, uncompiled
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,8 @@ class Change:
     parameters: int
     flops: int | None
     cause: str
-    previous: dict[str, Tensor] = field(repr=False, compare=False, default_factory=dict)  # tensors that were replaced
-    optimizer: Optimizer | None = field(repr=False, compare=False, default=None)
+    previous: dict = field(repr=False, compare=False, default_factory=dict)  # tensors and attributes, by name
+    optimizer: object = field(repr=False, compare=False, default=None)  # or a list of them
     inserted: tuple[nn.Module, ...] = field(
         repr=False, compare=False, default=()
     )  # which pass on what they read before
@@ -50,7 +52,7 @@ class Change:
         return {part.name: getattr(self, part.name) for part in fields(self) if part.compare}
 
 
-def widen(model, hidden, by: int, init=zero_out, optimizer: Optimizer | None = None, probe=None) -> Change:
+def widen(model, hidden, by: int, init=zero_out, optimizer=None, probe=None) -> Change:
     """Adds units to a hidden layer, in place.
 
     Args:
@@ -58,92 +60,74 @@ def widen(model, hidden, by: int, init=zero_out, optimizer: Optimizer | None = N
         hidden: A Hidden of the model, or its name.
         by: The number of new units.
         init: How they start, see `growlib.inits`.
-        optimizer: The optimizer in use: the new tensors take the places of the old ones, with their state.
+        optimizer: The one in use, or a list of them: the new tensors take the places of the old ones, with their state.
         probe: What the init looks at, if it looks at anything.
 
     Returns:
         The Change.
 
     Raises:
-        ValueError: For an unknown or sparse layer, or a `by` that is not a positive multiple of the layer's unit.
-        TypeError: For an optimizer whose state cannot be moved. Nothing has changed then.
+        ValueError: For an unknown, sparse or quantised layer, one that was replaced or parametrized since `growable`
+            found it, or a `by` that is not a positive multiple of the layer's unit.
+        TypeError: For an optimizer whose state cannot be moved. Whatever is raised, nothing has changed then.
     """
-    hidden = _find(model, hidden)
-    refuse_sparse(hidden, "widen")
-    if not isinstance(by, int) or by < 1 or by % hidden.unit:
-        whole = (
-            "a positive number" if hidden.unit == 1 else f"a positive multiple of {hidden.unit}, the size of a group"
-        )
-        raise ValueError(f"cannot widen layer {hidden.name!r} ({hidden.width} units) by {by!r}: give {whole}")
-    surgeon = Surgeon(model, optimizer)
-    before = hidden.width
-    insert_units(surgeon, hidden, by, init, probe)
-    return _change("widen", surgeon, hidden, before, list(range(before, before + by)))
+    hidden = _ready(model, hidden, "widen")
+    by, before = number_of_units(by, hidden), hidden.width
+    with all_or_nothing(as_written(model), optimizer):
+        replacer = TensorReplacer(model, optimizer)
+        insert_units(replacer, hidden, by, init, probe)
+        replacer.write()
+        return _change("widen", replacer, hidden, before, list(range(before, before + by)))
 
 
 @torch.no_grad()
-def insert_units(surgeon: Surgeon, hidden: Hidden, by: int, init=zero_out, probe=None):
-    """Gives every module of a Hidden the tensors of new units."""
-    before = hidden.width
+def insert_units(replacer: TensorReplacer, hidden: Hidden, by: int, init=zero_out, probe=None):
+    """Plans the tensors of new units for every module of a Hidden."""
+    before, scale = hidden.width, 1.0
     if getattr(init, "preserves", False) and any(isinstance(norm, nn.LayerNorm) for norm in hidden.norms):
-        init = mean_row
+        init, scale = mean_row, (before / (before + by)) ** 0.5  # deviations stay, and their mean square is smaller
     incoming, bias, outgoing = init(hidden, by, probe)
     sources = init.sources(hidden, by) if hasattr(init, "sources") else None
     places = places_of(hidden, torch.arange(before), by)
     for producer, rows, biases in zip(hidden.producers, _listed(incoming), _listed(bias), strict=True):
-        surgeon.insert(producer, "weight", rows, 0, places[producer, 0])
+        replacer.insert(producer, "weight", rows, 0, places[producer, 0], sources)
         if producer.bias is not None:
-            surgeon.insert(producer, "bias", biases, 0, places[producer, 0])
+            replacer.insert(producer, "bias", biases, 0, places[producer, 0], sources)
     for norm in hidden.norms:
-        surgeon.widen_norm(norm, places[norm, 0], sources)
-        if init is mean_row:  # the deviations stay, and their mean square is smaller
-            norm.weight.mul_((before / hidden.width) ** 0.5)
+        replacer.widen_norm(norm, places[norm, 0], sources, scale)
     for consumer, columns in zip(hidden.consumers, _listed(outgoing), strict=True):
-        surgeon.insert(consumer, "weight", columns, 1, places[consumer, 1])
+        replacer.insert(consumer, "weight", columns, 1, places[consumer, 1], sources)
 
 
-def prune(model, hidden, units: Iterable[int], optimizer: Optimizer | None = None) -> Change:
+def prune(model, hidden, units, optimizer=None) -> Change:
     """Removes units from a hidden layer, in place.
 
     Args:
         model: A model with a `hidden` property.
         hidden: A Hidden of the model, or its name.
-        units: The indices of the units that go.
-        optimizer: The optimizer in use, as in `widen`.
+        units: The indices of the units that go, or a boolean mask of all units, True where one goes.
+        optimizer: As in `widen`.
 
     Returns:
         The Change.
 
     Raises:
-        ValueError: For an unknown or sparse layer, an unknown unit, a part of a group, or when no unit would stay.
+        ValueError: For an unknown, sparse or quantised layer, one that was replaced or parametrized since `growable`
+            found it, an unknown unit, a part of a group, scores in place of units, or when no unit would stay.
+        TypeError: For an optimizer whose state cannot be moved. Whatever is raised, nothing has changed then.
     """
-    hidden = _find(model, hidden)
-    refuse_sparse(hidden, "prune")
-    units = sorted({int(unit) for unit in units})
-    before = hidden.width
-    for unit in units:
-        if not 0 <= unit < before:
-            raise ValueError(f"cannot prune unit {unit}: layer {hidden.name!r} has {before} units")
-    if not units or len(units) == before:
-        count = "no unit" if not units else f"all {before} units"
-        raise ValueError(f"cannot prune {count} of layer {hidden.name!r}: name at least one, and leave at least one")
-    for unit in units if hidden.unit > 1 else ():
-        group = unit // hidden.unit * hidden.unit
-        if not set(range(group, group + hidden.unit)) <= set(units):
-            raise ValueError(
-                f"cannot prune unit {unit} of layer {hidden.name!r} by itself: units go in groups of {hidden.unit}, "
-                f"here {group} to {group + hidden.unit - 1}"
-            )
-    surgeon = Surgeon(model, optimizer)
-    kept = torch.tensor([unit for unit in range(before) if unit not in set(units)])
-    places = places_of(hidden, kept, 0)
-    with torch.no_grad():
+    hidden = _ready(model, hidden, "prune")
+    units, before = units_to_prune(units, hidden), hidden.width
+    with all_or_nothing(as_written(model), optimizer), torch.no_grad():
+        replacer = TensorReplacer(model, optimizer)
+        places = places_of(hidden, torch.tensor(sorted(set(range(before)) - set(units))), 0)
         for module in (*hidden.producers, *hidden.norms):
             for name in tensors_by_unit(module):
-                surgeon.keep(module, name, 0, places[module, 0])
+                replacer.keep(module, name, 0, places[module, 0])
         for consumer in hidden.consumers:
-            surgeon.keep(consumer, "weight", 1, places[consumer, 1])
-    return _change("prune", surgeon, hidden, before, units)
+            replacer.keep(consumer, "weight", 1, places[consumer, 1])
+        replacer.write()
+        return _change("prune", replacer, hidden, before, units)
 
 
 def check_growth(model: nn.Module, change: Change, batch) -> dict:
@@ -164,18 +148,30 @@ def check_growth(model: nn.Module, change: Change, batch) -> dict:
     hidden = _find(model, change.layer)
     with evaluating(model), uncompiled():
         with torch.no_grad():
-            outputs = model(inputs)
+            outputs = _drawn(model, inputs)
             with as_before(model, change):
-                old = model(inputs)
-            drift = ((outputs - old).abs().max() / old.abs().max().clamp_min(1e-30)).item()
-        with torch.enable_grad(), _awake(change.inserted):
-            dead = _dead_units(hidden, model(inputs), change.before)
+                old, again = _drawn(model, inputs), _drawn(model, inputs, seed=1)
+        noise, drift = _apart(again, old), _apart(outputs, old)
+        with torch.inference_mode(False), torch.enable_grad(), _awake(change.inserted):
+            inputs = inputs.clone() if inputs.is_inference() else inputs
+            dead = _dead_units(hidden, _drawn(model, inputs), change.before)
     return {
-        "moved": drift,
+        "moved": 0.0 if drift <= noise else drift,
         "dead": dead,
         "twins": _twins(hidden, change.before),
         "lost": lost_tensors(model, change.optimizer),
     }
+
+
+def _drawn(model: nn.Module, inputs: Tensor, seed: int = 0) -> Tensor:
+    """Outputs for which a model that draws noise in eval mode too always draws the same."""
+    with generators.kept(inputs.device):
+        torch.manual_seed(seed)
+        return flat(model(inputs))
+
+
+def _apart(outputs: Tensor, old: Tensor) -> float:
+    return ((outputs - old).abs().max() / old.abs().max().clamp_min(1e-30)).item()
 
 
 @contextmanager
@@ -205,25 +201,11 @@ def _awake(modules: Iterable[nn.Module]):
             weight.zero_()
 
 
-def put_back(model: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Puts tensors in their places, by name, and returns what was there."""
-    modules, touched, now = dict(as_written(model).named_modules()), {}, {}
-    for path, tensor in tensors.items():
-        holder, _, name = path.rpartition(".")
-        module = modules[holder]
-        now[path] = getattr(module, name)
-        setattr(module, name, tensor)
-        touched[holder] = module
-    for module in touched.values():
-        module.note_widths()
-    return now
-
-
-def lost_tensors(model: nn.Module, optimizer: Optimizer | None) -> list[str]:
+def lost_tensors(model: nn.Module, optimizer) -> list[str]:
     """Names of the trainable parameters of a model that its optimizer does not hold, and so never moves."""
     if optimizer is None:
         return []
-    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    held = OptimizerSlots(optimizer).held
     return [n for n, parameter in model.named_parameters() if parameter.requires_grad and id(parameter) not in held]
 
 
@@ -255,10 +237,10 @@ def _twins(hidden: Hidden, before: int) -> list[tuple[int, int]]:
     return pairs
 
 
-def _change(kind: str, surgeon: Surgeon, hidden: Hidden, before: int, units: list[int]) -> Change:
-    after = _find(surgeon.model, hidden.name).width
-    change = described(surgeon.model, kind, hidden.name, before, after, units)
-    return replace(change, previous=surgeon.previous, optimizer=surgeon.optimizer)
+def _change(kind: str, replacer: TensorReplacer, hidden: Hidden, before: int, units: list[int]) -> Change:
+    after = _find(replacer.model, hidden.name).width
+    change = described(replacer.model, kind, hidden.name, before, after, units)
+    return replace(change, previous=replacer.previous, optimizer=replacer.optimizer)
 
 
 def described(model: nn.Module, kind: str, layer: str, before: int, after: int, units=None) -> Change:
@@ -268,14 +250,13 @@ def described(model: nn.Module, kind: str, layer: str, before: int, after: int, 
     return Change(kind, None, layer, before, after, units, costs.parameters(model), costs.flops(model), "")
 
 
-def refuse_sparse(hidden: Hidden, deed: str):
-    """Raise ValueError for a layer whose number of connections is fixed."""
-    if sparse := [module for module in (*hidden.producers, *hidden.consumers) if isinstance(module, Sparse)]:
-        count = " and ".join(f"{int(layer.mask.sum()):,}" for layer in sparse)
-        raise ValueError(
-            f"cannot {deed} layer {hidden.name!r}: the layers that make and read its units are sparse, with {count} "
-            f"connections that may move but not change in number. Call {deed} before sparsify"
-        )
+def _ready(model: nn.Module, hidden: Hidden | str, deed: str) -> Hidden:
+    """The Hidden of a model, if it can change as it is."""
+    refuse_quantised(model, deed)
+    hidden = _find(model, hidden)
+    refuse_sparse(hidden, deed)
+    refuse_changed(model, hidden, deed)
+    return hidden
 
 
 def _listed(tensors):

@@ -2,8 +2,10 @@
 
 from growlib.layers.attention import Attention
 from growlib.layers.compiled import as_written, renew_compiled, uncompiled
-from growlib.layers.hidden import Hidden, hidden_of, inputs_of
+from growlib.layers.hidden import Hidden, hidden_of, inputs_of, known_hidden
+from growlib.layers.loading import TakesOnWidths, take_on_widths, take_shape, take_shapes
 from growlib.layers.modes import evaluating
+from growlib.layers.outputs import flat, tensors_in
 from growlib.layers.resizing import (
     GROWN,
     GrowBatchNorm1d,
@@ -15,6 +17,8 @@ from growlib.layers.resizing import (
     GrowGroupNorm,
     GrowLayerNorm,
     GrowLinear,
+    GrowSyncBatchNorm,
     learn_torchvision,
+    make_growable,
 )
 from growlib.layers.sparse import Sparse, connections, sparse_layers

@@ -75,20 +75,35 @@ class Hidden:
 
 def hidden_of(model: nn.Module) -> list[Hidden]:
     """The widths of a model that can change: those of its `hidden`, or those that `growable` found."""
-    own = getattr(model, "hidden", None)
-    if isinstance(own, list) and all(isinstance(hidden, Hidden) for hidden in own):
+    own, found = getattr(model, "hidden", None), getattr(model, "_hidden", None)
+    if isinstance(own, list) and all(isinstance(hidden, Hidden) for hidden in own) and (own or found is None):
         return own
-    if hasattr(model, "_hidden"):
-        return model._hidden
+    if found is not None:
+        return found
     if isinstance(model, nn.parallel.DistributedDataParallel):
         raise TypeError(
             "a DistributedDataParallel holds on to the parameters it was built with: change the model inside of it, on "
             "every rank within growlib.parallel.together(model, optimizer), then call growlib.parallel.wrap(model)"
         )
+    if isinstance(model, torch.optim.swa_utils.AveragedModel):
+        raise TypeError(
+            "an AveragedModel holds averages of the tensors that a model had: change the model, then average the new "
+            "one, `averaged = AveragedModel(model, ...)`; or change `averaged.module` alike, with an init that draws "
+            "the same"
+        )
+    what = "" if own is None else f" (its `hidden` is a {type(own).__name__}, not a list of Hiddens)"
     raise TypeError(
-        f"{type(model).__name__} has no hidden layers that growlib knows: pass it through growable(model, example), "
-        "which finds them, or give it a `hidden` property"
+        f"{type(model).__name__} has no hidden layers that growlib knows{what}: pass it through growable(model, "
+        "example), which finds them, or give it a `hidden` property"
     )
+
+
+def known_hidden(model: nn.Module) -> list[Hidden]:
+    """The widths of a model that can change; none of a model that growlib does not know."""
+    try:
+        return hidden_of(model)
+    except TypeError:
+        return []
 
 
 def inputs_of(reader: nn.Module) -> int:

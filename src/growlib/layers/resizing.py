@@ -1,35 +1,20 @@
-"""Layers whose widths can change."""
+"""Layers whose widths can change: each tells them anew from its tensors, in `note_widths`."""
 
 import sys
 
-import torch
 from torch import nn
 
 from growlib.layers.hidden import inputs_of
 
 
-class _Resizing:
-    """A layer that takes on the widths of the state it loads."""
-
-    def _load_from_state_dict(self, state, prefix, *rest):
-        for name, tensor in [*self._parameters.items(), *self._buffers.items()]:
-            saved = state.get(prefix + name)
-            if tensor is None or saved is None or saved.shape == tensor.shape or saved.shape[2:] != tensor.shape[2:]:
-                continue
-            empty = torch.empty_like(saved, dtype=tensor.dtype, device=tensor.device)
-            setattr(self, name, nn.Parameter(empty, tensor.requires_grad) if name in self._parameters else empty)
-        self.note_widths()
-        super()._load_from_state_dict(state, prefix, *rest)
-
-
-class GrowLinear(_Resizing, nn.Linear):
+class GrowLinear(nn.Linear):
     """A linear layer whose numbers of inputs and outputs can change."""
 
     def note_widths(self):
         self.out_features, self.in_features = self.weight.shape
 
 
-class _GrowConv(_Resizing):
+class _GrowConv:
     """A convolution with groups keeps the size of a group, and gets more groups."""
 
     rows_of_a_group = None
@@ -55,7 +40,7 @@ class GrowConv3d(_GrowConv, nn.Conv3d):
     """A convolution over volumes whose numbers of channels can change."""
 
 
-class _GrowBatchNorm(_Resizing):
+class _GrowBatchNorm:
     def note_widths(self):
         self.num_features = inputs_of(self)
 
@@ -72,7 +57,11 @@ class GrowBatchNorm3d(_GrowBatchNorm, nn.BatchNorm3d):
     """A batch normalisation of volumes whose number of channels can change."""
 
 
-class GrowGroupNorm(_Resizing, nn.GroupNorm):
+class GrowSyncBatchNorm(_GrowBatchNorm, nn.SyncBatchNorm):
+    """A batch normalisation over several processes whose number of channels can change."""
+
+
+class GrowGroupNorm(nn.GroupNorm):
     """A group normalisation that keeps the size of a group, and gets more groups."""
 
     def note_widths(self):
@@ -81,17 +70,20 @@ class GrowGroupNorm(_Resizing, nn.GroupNorm):
         self.num_groups = self.num_channels // size
 
 
-class GrowLayerNorm(_Resizing, nn.LayerNorm):
+class GrowLayerNorm(nn.LayerNorm):
     """A layer normalisation whose width can change.
 
     Units that repeat the mean leave the sum of squares as it is and divide it by more, so eps follows: eps times width
     stays the same.
     """
 
+    first = None  # its eps and width at first, so that eps depends on the width alone, not on the way there
+
     def note_widths(self):
-        before = self.normalized_shape[0]
+        self.first = self.first or (self.eps, self.normalized_shape[0])
+        eps, width = self.first
         self.normalized_shape = (len(self.weight),)
-        self.eps *= before / len(self.weight)
+        self.eps = eps * (width / len(self.weight))
 
 
 GROWN = {
@@ -102,6 +94,7 @@ GROWN = {
     nn.BatchNorm1d: GrowBatchNorm1d,
     nn.BatchNorm2d: GrowBatchNorm2d,
     nn.BatchNorm3d: GrowBatchNorm3d,
+    nn.SyncBatchNorm: GrowSyncBatchNorm,
     nn.GroupNorm: GrowGroupNorm,
     nn.LayerNorm: GrowLayerNorm,
 }
@@ -112,3 +105,10 @@ def learn_torchvision():
     convnext = sys.modules.get("torchvision.models.convnext")
     if convnext is not None and convnext.LayerNorm2d not in GROWN:
         GROWN[convnext.LayerNorm2d] = type("GrowLayerNorm2d", (GrowLayerNorm, convnext.LayerNorm2d), {})
+
+
+def make_growable(module: nn.Module):
+    """Turns a plain layer of torch into one whose widths can change: the same object, so that hooks stay valid."""
+    if type(module) in GROWN:
+        module.__class__ = GROWN[type(module)]
+        module.note_widths()

@@ -6,6 +6,8 @@ from torch import nn
 class Sparse:
     """A layer of which some connections are absent: `mask` is True where there is one, elsewhere `weight` is zero."""
 
+    inputs_first = False  # whether the weight is (inputs, outputs, ...)
+
 
 def sparse_layers(model: nn.Module) -> dict[str, nn.Module]:
     """The layers of a model whose connections are counted, by name."""

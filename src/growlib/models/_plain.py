@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d, relu
 
-from growlib.layers import GrowBatchNorm2d, GrowConv2d, GrowLinear, Hidden
+from growlib.layers import GrowBatchNorm2d, GrowConv2d, GrowLinear, Hidden, TakesOnWidths
 
 
-class _Chain(nn.Module):
+class _Chain(TakesOnWidths, nn.Module):
     """A network whose hidden layers, each with its ReLU, run in the order of `names`."""
 
     def insert_layer(self, after: str) -> tuple[str, nn.Module]:

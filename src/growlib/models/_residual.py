@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from growlib.layers import GrowBatchNorm2d, GrowConv2d, GrowLinear, Hidden
+from growlib.layers import GrowBatchNorm2d, GrowConv2d, GrowLinear, Hidden, TakesOnWidths
 from growlib.models._plain import numbered, positive
 
 
@@ -43,7 +43,7 @@ class ResidualBlock(nn.Module):
         return relu(stream + units)
 
 
-class ResNet(nn.Module):
+class ResNet(TakesOnWidths, nn.Module):
     """A residual network: a stem, stages of residual blocks on ever smaller images, their mean, a linear layer.
 
     What is added up shares a width, so all that add to the stream of a stage grow together: this width is the Hidden

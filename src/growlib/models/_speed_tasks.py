@@ -76,9 +76,8 @@ class TaskSpeedNet(TaskNet):
         self.output = TaskLinear(bias=False)
 
     def _start(self, number: int, new: list) -> dict:
-        block = self.stem.add(number, self.input_shape[0])
-        new.append((self.stem, block))
-        return {number: len(block.weight)}
+        new.append(self.stem.add(number, self.input_shape[0]))
+        return {number: self.stem.widths[number]}
 
     def _begun(self, inputs: Tensor, tasks) -> dict:
         return {task: gelu(units) for task, units in self.stem({INPUTS: inputs}, tasks).items()}

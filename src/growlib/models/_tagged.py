@@ -7,7 +7,6 @@ a matrix of another shape sums in another order, and the answers of old tasks wo
 import torch
 from torch import Tensor, nn
 
-from growlib.growth.surgery import adopt
 from growlib.layers import GrowBatchNorm2d, GrowConv2d, GrowLinear
 
 INPUTS = "inputs"  # what comes from outside, belongs to no task and may be read by all
@@ -41,14 +40,6 @@ class Tagged(nn.Module):
     def task_ids(self) -> Tensor:
         """The task that every unit belongs to, (units,) of int64."""
         return torch.cat([torch.full((width,), task) for task, width in self.widths.items()])
-
-    def join(self, optimizer, block: nn.Module):
-        """Lets the tensors of a new block join the groups that those of this layer's other blocks are in."""
-        held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        ids = {id(parameter) for parameter in held}
-        for name, tensor in block.named_parameters():
-            kin = [getattr(other, name) for other in self.blocks.values() if other is not block]
-            adopt(optimizer, [tensor], like=[parameter for parameter in kin if id(parameter) in ids] or held)
 
     def close(self, task: int):
         """Freezes the block of a task, if it has one."""

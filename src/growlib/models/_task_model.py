@@ -5,11 +5,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from growlib.growth.surgery import release
+from growlib.growth.journal import all_or_nothing
+from growlib.growth.optimizers import remove_parameters
+from growlib.layers import TakesOnWidths
 from growlib.models._tagged import INPUTS, Tagged
 
 
-class TaskModel(nn.Module):
+class TaskModel(TakesOnWidths, nn.Module):
     """A model of tagged layers that is called as model(inputs, task); a task is named, or numbered as it came.
 
     Args:
@@ -20,6 +22,7 @@ class TaskModel(nn.Module):
     def __init__(self, inputs: Sequence[int], tasks: Sequence[str]):
         super().__init__()
         self.input_shape, self.tasks = tuple(inputs), list(tasks)
+        self.learned = {}  # by task: the identity of the data that it was learned from
 
     @property
     def layers(self) -> dict[str, Tagged]:
@@ -68,10 +71,10 @@ class TaskModel(nn.Module):
         read = {source for layer in self.layers.values() for source in layer.sources.get(number, ())}
         if still := [self.tasks[s] for s in sorted(read - {INPUTS, number}) if self.tasks[s] not in self.closed]:
             raise ValueError(f"{self.tasks[number]!r} reads units of {', '.join(map(repr, still))}: close these first")
-        if optimizer is not None:
-            release(optimizer, self.task_parameters(number).values())
-        for layer in self.layers.values():
-            layer.close(number)
+        with all_or_nothing(self, optimizer):
+            remove_parameters(optimizer, self.task_parameters(number).values())
+            for layer in self.layers.values():
+                layer.close(number)
 
     def apply_task_gradient_mask(self, task: str | int | None = None):
         """Sets the gradients of all units that are not of this task to zero: call it after backward().

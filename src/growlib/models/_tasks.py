@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from math import prod
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import max_pool2d, relu
 
 from growlib.growth import Change, widen
-from growlib.growth.surgery import refuse_unmovable
+from growlib.growth.journal import all_or_nothing
+from growlib.growth.optimizers import add_parameters, lay_out_alike
 from growlib.growth.width import described
 from growlib.layers import Hidden
 from growlib.models._plain import channels_last, positive
@@ -106,10 +107,11 @@ class TaskNet(TaskModel):
         if self.number(task) != self.growing:
             raise ValueError(f"only the newest task with units of its own can grow, and that is not {task!r}")
         before = sum(hidden.width for hidden in self.hidden)
-        for name, by in plan.items():
-            if by:
-                widen(self, name, by, optimizer=optimizer)
-        return described(self, "grow", task, before, before + sum(plan.values()))
+        with all_or_nothing(self, optimizer):
+            for name, by in plan.items():
+                if by:
+                    widen(self, name, by, optimizer=optimizer)
+            return described(self, "grow", task, before, before + sum(plan.values()))
 
     def plan(self, channels, hidden) -> dict[str, int]:
         """How many units `grow` adds to every layer."""
@@ -126,26 +128,31 @@ class TaskNet(TaskModel):
             raise ValueError(f"the new task {task!r} needs its number of classes, and got classes={classes!r}")
         if any(plan.values()) and not all(plan.values()):
             raise ValueError(f"task {task!r} needs units in every layer, or in none for a head only, and got {plan}")
-        refuse_unmovable(optimizer)
         read = self._read(transfer, head_only=not any(plan.values()))
+        with all_or_nothing(self, optimizer):
+            new = self._put_blocks(task, plan, classes, read)
+            add_parameters(optimizer, self, new)
+            return described(self, "task", task, 0, sum(plan.values()))
+
+    def _put_blocks(self, task: str, plan: dict[str, int], classes: int, read: list[int]) -> list[nn.Module]:
+        """The blocks of a new task, in their places."""
         number = len(self.tasks)
         self.tasks.append(task)
-        new = []  # every layer with its new block
+        new = []
         sources = self._start(number, new) if any(plan.values()) else {}
         for name, units in plan.items():
             layer = getattr(self, name)
             if units:
-                new.append((layer, layer.add(number, units, sources)))
+                new.append(layer.add(number, units, sources))
                 if name in self.convolutions and self.norm:
-                    new.append((self.norm_of(name), self.norm_of(name).add(number, units)))
+                    new.append(self.norm_of(name).add(number, units))
             widths = layer.widths
             sources = {source: widths[source] for source in (*read, number) if source in widths}
-        new.append((self.output, self.output.add(number, classes, sources or self._inputs)))
-        for layer, block in new:
-            block.to(next(self.parameters())).train(self.training)
-            if optimizer is not None:
-                layer.join(optimizer, block)
-        return described(self, "task", task, 0, sum(plan.values()))
+        new.append(self.output.add(number, classes, sources or self._inputs))
+        for module in new:
+            module.to(next(self.parameters())).train(self.training)
+        lay_out_alike(self, new)
+        return new
 
     @property
     def _inputs(self) -> dict:

@@ -21,7 +21,7 @@ def hebbian(layer: nn.Module, probe: Probe) -> Tensor:
     of a convolution count as examples. No label takes part.
 
     Args:
-        layer: A linear layer or a 2-D convolution.
+        layer: A linear layer, a convolution, transposed or not, or an embedding (which has no times for stdp).
         probe: A batch.
 
     Returns:
@@ -45,7 +45,7 @@ def stdp(layer: nn.Module, probe: Probe) -> Tensor:
     It costs as much as two covariances for every step of the clock.
 
     Args:
-        layer: A linear layer or a 2-D convolution.
+        layer: A linear layer, a convolution, transposed or not, or an embedding (which has no times for stdp).
         probe: A batch.
 
     Returns:
@@ -55,6 +55,8 @@ def stdp(layer: nn.Module, probe: Probe) -> Tensor:
         plasticity" (2000); spike times after Thorpe, Delorme, Van Rullen, "Spike-based strategies for rapid processing"
         (2001).
     """
+    if isinstance(layer, nn.Embedding):
+        raise ValueError("stdp times the spikes of inputs, and an Embedding reads the numbers of tokens: take another")
     said = probe.outputs_of(layer).relu()
     pre, post = latency(probe.inputs_of(layer)), latency(said)
     return timing(layer, ((pre == step, post == step) for step in range(CLOCK))) / examples(layer, said)
@@ -82,7 +84,7 @@ def timing(layer: nn.Module, spikes: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
     DEPRESSION * FADING ** s where it fires later.
 
     Args:
-        layer: A linear layer or a 2-D convolution.
+        layer: A linear layer, a convolution, transposed or not, or an embedding (which has no times for stdp).
         spikes: Step by step, which of the layer's inputs and outputs fire: booleans, shaped as those are.
 
     Returns:
@@ -103,7 +105,7 @@ def timing(layer: nn.Module, spikes: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
 
 def unit_axis(layer: nn.Module, outputs: Tensor) -> int:
     """The axis of a layer's outputs along which its units lie."""
-    return outputs.ndim - 1 if isinstance(layer, nn.Linear) else 1
+    return outputs.ndim - 1 if isinstance(layer, (nn.Linear, nn.Embedding)) else 1
 
 
 def examples(layer: nn.Module, outputs: Tensor) -> int:

@@ -43,7 +43,9 @@ def _begin(layer: nn.Module):
 
 def _born(layer: nn.Module, indices: Tensor):
     """Draws the signs of new connections."""
-    layer.signs.view(-1)[indices] = _drawn(layer.signs.view(-1)[indices])
+    signs = layer.signs.flatten().clone()  # so that a rewiring that fails leaves those that were there
+    signs[indices] = _drawn(signs[indices])
+    layer.signs = layer.signs.clone().copy_(signs.view(layer.signs.shape))
 
 
 def _drawn(signs: Tensor) -> Tensor:

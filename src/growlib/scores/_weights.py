@@ -2,10 +2,17 @@
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn.functional import pad
 from torch.nn.grad import conv2d_weight
 
+from growlib.layers import Sparse
 from growlib.signals import Probe
+
+LINEAR_IN_WEIGHT = (
+    *(nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
+    *(nn.Linear, nn.Embedding),
+)
 
 
 def smallest_magnitude(layer: nn.Module, probe: Probe | None = None) -> Tensor:
@@ -43,7 +50,7 @@ def largest_gradient(layer: nn.Module, probe: Probe) -> Tensor:
     """The size of the gradient that every weight would get, absent ones included.
 
     Args:
-        layer: A linear layer or a 2-D convolution.
+        layer: A linear layer, a convolution, transposed or not, or an embedding.
         probe: A batch.
 
     Returns:
@@ -60,7 +67,7 @@ def gradient_importance(layer: nn.Module, probe: Probe) -> Tensor:
     It is zero for absent connections, so it drops and it chooses at the start, but says nothing about regrowth.
 
     Args:
-        layer: A linear layer or a 2-D convolution.
+        layer: A linear layer, a convolution, transposed or not, or an embedding.
         probe: A batch.
 
     Returns:
@@ -75,7 +82,7 @@ def weight_gradient(layer: nn.Module, probe: Probe) -> Tensor:
     """The gradient of the loss with respect to the whole weight of a layer, as if all connections were there.
 
     Args:
-        layer: A linear layer or a 2-D convolution.
+        layer: A linear layer, a convolution, transposed or not, or an embedding.
         probe: A batch.
 
     Returns:
@@ -88,7 +95,7 @@ def outer(layer: nn.Module, inputs: Tensor, signals: Tensor) -> Tensor:
     """What every weight reads times a signal of the unit that it belongs to, added up over the batch and all positions.
 
     Args:
-        layer: A linear layer or a 2-D convolution.
+        layer: A linear layer, a convolution, transposed or not, or an embedding.
         inputs: What the layer reads, or something of that shape.
         signals: What the layer puts out, or something of that shape.
 
@@ -98,7 +105,21 @@ def outer(layer: nn.Module, inputs: Tensor, signals: Tensor) -> Tensor:
     if isinstance(layer, nn.Linear):
         return signals.flatten(0, -2).T @ inputs.flatten(0, -2)  # (outputs, inputs)
     if not isinstance(layer, nn.Conv2d):
-        raise ValueError(f"{type(layer).__name__}: only linear layers and 2-D convolutions can be scored in this way")
+        return _pulled_back(layer, inputs, signals)
     mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
     padded = pad(inputs, layer._reversed_padding_repeated_twice, mode)  # also where padding is "same"
     return conv2d_weight(padded, layer.weight.shape, signals, layer.stride, 0, layer.dilation, layer.groups)
+
+
+def _pulled_back(layer: nn.Module, inputs: Tensor, signals: Tensor) -> Tensor:
+    """The gradient of (outputs x signals).sum() with respect to the whole weight of a layer."""
+    if not isinstance(layer, LINEAR_IN_WEIGHT):
+        kinds = ", ".join(kind.__name__ for kind in LINEAR_IN_WEIGHT)
+        raise ValueError(f"{type(layer).__name__} can't be scored in this way: only {kinds}")
+    weight = torch.zeros_like(layer.weight).requires_grad_()
+    tensors = {"weight": weight}
+    if isinstance(layer, Sparse):
+        tensors["mask"] = torch.ones_like(layer.mask)
+    with torch.enable_grad():
+        outputs = functional_call(layer, tensors, inputs)
+    return torch.autograd.grad(outputs, weight, signals.to(outputs.dtype))[0]

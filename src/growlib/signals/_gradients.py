@@ -57,9 +57,12 @@ def _step(probe: Probe, producer) -> Tensor:
     optimizer, weight = probe.optimizer, producer.weight
     if optimizer is None:
         raise ValueError("update_ratio asks the optimizer: Probe(model, inputs, labels, optimizer=optimizer)")
-    group = next((g for g in optimizer.param_groups if any(p is weight for p in g["params"])), None)
-    if group is None:
+    several = optimizer if isinstance(optimizer, (list, tuple)) else getattr(optimizer, "optimizers", [optimizer])
+    groups = [(one, group) for one in several for group in one.param_groups]
+    held = [(one, group) for one, group in groups if any(p is weight for p in group["params"])]
+    if not held:
         return torch.zeros_like(weight)
+    optimizer, group = held[0]
     copy = torch.nn.Parameter(weight.detach().clone())
     twin = type(optimizer)([{**group, "params": [copy]}])
     state = {

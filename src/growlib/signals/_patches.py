@@ -39,6 +39,8 @@ def growth_matrix(hidden: Hidden, consumer: nn.Module, probe: Probe) -> Tensor:
     producer = _lone_producer(hidden)
     read, gradient = patches(producer, probe.inputs_of(producer)), probe.gradient_of(consumer)
     spread = hidden.spread(consumer)
+    if len(read) != len(gradient):
+        raise _refusal(hidden, "it is called several times a pass, and what reads it another number of times")
     if isinstance(consumer, nn.Linear):
         if spread == 1 and isinstance(producer, nn.Linear):
             gradient = gradient.reshape(len(gradient), -1, gradient.shape[-1])

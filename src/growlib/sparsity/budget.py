@@ -5,13 +5,14 @@ from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
+from growlib.growth.journal import all_or_nothing
 from growlib.layers import Sparse, as_written, renew_compiled, sparse_layers
 from growlib.scores import at_random
 from growlib.signals import Probe
+from growlib.sparsity.chosen import chosen, warn_of_dense
 from growlib.sparsity.csr import CsrLinear, to_store
-from growlib.sparsity.masked import MASKED, as_masked
+from growlib.sparsity.masked import as_masked
 
 
 def uniform(worths: dict[str, Tensor], total: int) -> dict[str, int]:
@@ -85,18 +86,20 @@ def sparsify(
     *,
     score: Callable = at_random,
     probe: Probe | None = None,
-    optimizer: Optimizer | None = None,
+    optimizer=None,
     backend: str = "masked",
 ) -> nn.Module:
     """Leaves exactly round(density x weights) connections in the linear layers and 2-D convolutions of a model.
 
-    Works in place. Norms and biases are never masked. Layers that are sparse already can only lose connections.
+    Works in place. Norms and biases are never masked. Layers that are sparse already can only lose connections. A
+    warning says which other weights were left dense, and how dense the whole model is: `layers` takes linear layers,
+    convolutions of all kinds, transposed ones too, and embeddings.
 
     Args:
         model: Any module; its layers stay the same objects, and masked ones keep their parameters.
         density: Connections / weights, of the chosen layers together.
         allocation: `uniform`, `erk`, `ranked`, or another function of (worths, total) to counts, by layer.
-        layers: Their names; None is every linear layer and 2-D convolution.
+        layers: Their names; None is every linear layer and 2-D convolution, and what is sparse already.
         score: Those of the highest worth stay.
         probe: What the score looks at, if it looks at anything.
         optimizer: The one in use, if there is one already: what it knows of connections that go is forgotten.
@@ -112,10 +115,26 @@ def sparsify(
         ValueError: For a density outside (0, 1] or above the present one, a layer that would keep nothing, weights that
             are tied, an unknown layer or backend, "csr" where it can't be. Nothing has changed then.
     """
-    chosen = _chosen(as_written(model), layers)
+    picked = chosen(as_written(model), layers)
     if not 0 < density <= 1:
         raise ValueError(f"density={density} must be above 0 and at most 1: it is the share of connections that stay")
-    worths = {name: worth_of(score, layer, probe) for name, layer in chosen.items()}
+    with all_or_nothing(as_written(model), optimizer):
+        masks = _masks(model, picked, density, allocation, score, probe)
+        stored = {n for n, layer in picked.items() if to_store(n, layer, int(masks[n].sum()), backend, optimizer)}
+        for name, layer in picked.items():
+            if name in stored:
+                CsrLinear.of(layer, masks[name])
+            else:
+                as_masked(layer).wire(masks[name], optimizer)
+        renew_compiled(model)
+        if layers is None:
+            warn_of_dense(as_written(model), stacklevel=2)
+    return model
+
+
+def _masks(model: nn.Module, picked: dict, density: float, allocation, score, probe) -> dict[str, Tensor]:
+    """The connections that stay of every layer."""
+    worths = {name: worth_of(score, layer, probe) for name, layer in picked.items()}
     for name, layer in sparse_layers(model).items():
         if name in worths:
             worths[name] = worths[name].masked_fill(~layer.mask, -math.inf)
@@ -123,45 +142,16 @@ def sparsify(
     total = round(density * size)
     if total > there:
         raise ValueError(f"density={density} of {size:,} weights is {total:,} connections, and only {there:,} are left")
-    counts = allocation(worths, total)
-    for name, count in counts.items():
+    masks = {}
+    for name, count in allocation(worths, total).items():
         if count < 1:
             raise ValueError(
                 f"density={density} leaves nothing of layer {name!r} ({worths[name].numel():,} weights): raise it, "
                 "name the layers, or choose another allocation"
             )
-    stored = {name for name, layer in chosen.items() if to_store(name, layer, counts[name], backend, optimizer)}
-    for name, layer in chosen.items():
-        kept = worths[name].flatten().topk(counts[name]).indices
-        mask = torch.zeros_like(worths[name], dtype=torch.bool)
-        mask.view(-1)[kept] = True
-        if name in stored:
-            CsrLinear.of(layer, mask)
-        else:
-            as_masked(layer).wire(mask, optimizer)
-    renew_compiled(model)
-    return model
-
-
-def _chosen(model: nn.Module, names: Iterable[str] | None) -> dict[str, nn.Module]:
-    """The layers of these names, or all that can be sparse."""
-    able = {name: m for name, m in model.named_modules() if type(m) in MASKED or isinstance(m, Sparse)}
-    names = list(able) if names is None else list(names)
-    if not names or (unknown := [name for name in names if name not in able]):
-        known = ", ".join(map(repr, able)) or "none"
-        what = f"layer {unknown[0]!r}" if names else "layers"
-        raise ValueError(f"no {what} to sparsify: the linear layers and 2-D convolutions of this model are {known}")
-    owners = {}
-    for name, module in model.named_modules():
-        for own, parameter in module._parameters.items():
-            owners.setdefault(id(parameter), []).append(f"{name}.{own}")
-    for name in names:
-        weight = able[name].values if isinstance(able[name], CsrLinear) else able[name].weight
-        if len(tied := owners[id(weight)]) > 1:
-            raise ValueError(
-                f"cannot sparsify layer {name!r}: its weight is tied, {' = '.join(tied)}. Untie them first"
-            )
-    return {name: able[name] for name in names}
+        masks[name] = torch.zeros(worths[name].shape, dtype=torch.bool, device=worths[name].device)
+        masks[name].view(-1)[worths[name].flatten().topk(count).indices] = True
+    return masks
 
 
 def worth_of(score: Callable, layer: nn.Module, probe: Probe | None) -> Tensor:
@@ -214,7 +204,7 @@ def _pooled(score: Callable, layers: dict[str, Sparse], probe) -> Tensor:
     return torch.cat([worth_of(score, layer, probe).flatten() for layer in layers.values()])
 
 
-def move(model: nn.Module, changes: dict, drop: Callable | None = None, optimizer: Optimizer | None = None):
+def move(model: nn.Module, changes: dict, drop: Callable | None = None, optimizer=None):
     """Moves connections, and checks that their number is what it was.
 
     Args:
@@ -225,15 +215,16 @@ def move(model: nn.Module, changes: dict, drop: Callable | None = None, optimize
     """
     layers = sparse_layers(model)
     before = sum(int(layers[name].mask.sum()) for name in changes)
-    for name, (gone, come) in changes.items():
-        mask = layers[name].mask.clone()
-        mask.view(-1)[gone], mask.view(-1)[come] = False, True
-        layers[name].wire(mask, optimizer)
-        if hasattr(drop, "born"):
-            drop.born(layers[name], come)
-    after = sum(int(layers[name].mask.sum()) for name in changes)
-    if after != before:
-        raise RuntimeError(f"rewiring made {after:,} connections out of {before:,}: this is a fault of growlib")
+    with all_or_nothing(as_written(model), optimizer):
+        for name, (gone, come) in changes.items():
+            mask = layers[name].mask.clone(memory_format=torch.contiguous_format)
+            mask.view(-1)[gone], mask.view(-1)[come] = False, True
+            layers[name].wire(mask, optimizer)
+            if hasattr(drop, "born"):
+                drop.born(layers[name], come)
+        after = sum(int(layers[name].mask.sum()) for name in changes)
+        if after != before:
+            raise RuntimeError(f"rewiring made {after:,} connections out of {before:,}: this is a fault of growlib")
 
 
 def rewire(model, drop, regrow, fraction: float, probe=None, optimizer=None, scope: str = "layer") -> dict:
@@ -252,9 +243,10 @@ def rewire(model, drop, regrow, fraction: float, probe=None, optimizer=None, sco
         For every layer the flat indices of the connections that went and of those that came.
     """
     found = {}
-    for pool in pools(model, scope):
-        found |= moves(pool, drop, regrow, fraction, probe)
-    move(model, found, drop, optimizer)
+    with all_or_nothing(as_written(model), optimizer):
+        for pool in pools(model, scope):
+            found |= moves(pool, drop, regrow, fraction, probe)
+        move(model, found, drop, optimizer)
     return found
 
 

@@ -10,8 +10,10 @@ from torch.autograd.function import once_differentiable
 from torch.optim import SGD, Optimizer
 from torch.utils.flop_counter import flop_registry, register_flop_formula
 
-from growlib.growth.surgery import Surgeon, moved
-from growlib.layers import GrowLinear, Sparse
+from growlib.growth.journal import all_or_nothing
+from growlib.growth.surgery import TensorReplacer
+from growlib.growth.tensors import take_or_fill
+from growlib.layers import GrowLinear, Sparse, take_shape
 from growlib.sparsity.masked import SparseLinear
 
 BACKENDS = "masked", "csr", "auto"
@@ -71,7 +73,7 @@ class CsrLinear(Sparse, GrowLinear):
         return flat.view(self.out_features, self.in_features)
 
     @torch.no_grad()
-    def wire(self, mask: Tensor, optimizer: Optimizer | None = None):
+    def wire(self, mask: Tensor, optimizer=None):
         """Makes these the connections: those that stay keep all they have, new ones start at zero.
 
         Args:
@@ -81,8 +83,11 @@ class CsrLinear(Sparse, GrowLinear):
         before, after = self.places, mask.flatten().nonzero()[:, 0]
         found = torch.searchsorted(before, after).clamp_max(len(before) - 1)
         origin = torch.where(before[found] == after, found, -1)
-        Surgeon(self, optimizer).put(self, "values", moved(self.values, 0, origin), 0, origin)
-        self._store(after)
+        with all_or_nothing(self, optimizer):
+            replacer = TensorReplacer(self, optimizer)
+            replacer.put(self, "values", take_or_fill(self.values, 0, origin), 0, origin)
+            replacer.write()
+            self._store(after)
 
     def forward(self, inputs: Tensor) -> Tensor:
         self._refuse_unfit(inputs)
@@ -134,7 +139,10 @@ class CsrLinear(Sparse, GrowLinear):
         saved = [state.get(prefix + name) for name in ("starts", "columns", "values")]
         if all(map(torch.is_tensor, saved)):
             torch.sparse_csr_tensor(*saved, (len(saved[0]) - 1, self.in_features), check_invariants=True)
-        super()._load_from_state_dict(state, prefix, *rest)  # takes on the number of connections
+            if saved[0].shape == self.starts.shape and saved[2].shape != self.values.shape:
+                for name, tensor in zip(("columns", "values"), saved[1:], strict=True):
+                    take_shape(getattr(self, name), tensor, [(self, name)])
+        super()._load_from_state_dict(state, prefix, *rest)
         self._forget_transposed()
 
 
@@ -238,7 +246,7 @@ def _step(layer: nn.Module, optimizer: Optimizer, examples: Tensor, slopes: Tens
     optimizer.zero_grad()
 
 
-def to_store(name: str, layer: nn.Module, connections: int, backend: str, optimizer: Optimizer | None = None) -> bool:
+def to_store(name: str, layer: nn.Module, connections: int, backend: str, optimizer=None) -> bool:
     """Whether sparsify has to make a layer a CsrLinear.
 
     Args:

@@ -50,12 +50,16 @@ def degrees(layer: Sparse) -> tuple[Tensor, Tensor]:
     """How many connections every output of a layer has, and every input.
 
     Args:
-        layer: A sparse layer; a connection of a convolution is one entry of a kernel.
+        layer: A sparse layer; a connection of a convolution is one entry of a kernel, one of an embedding leads from a
+            token to a feature.
 
     Returns:
-        (outputs,) and (inputs,); with groups, the inputs of one group.
+        (outputs,) and (inputs,); with groups, the inputs of one group, and of a transposed convolution all inputs.
     """
     mask = layer.mask.flatten(2) if layer.mask.ndim > 2 else layer.mask[:, :, None]  # (outputs, inputs, kernel)
+    if layer.inputs_first:
+        groups = mask.unflatten(0, (getattr(layer, "groups", 1), -1))  # (groups, inputs, outputs, kernel)
+        return groups.sum((1, 3)).flatten(), mask.sum((1, 2))
     return mask.sum((1, 2)), mask.sum((0, 2))
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, cross_entropy, dropout, interpolate, max_pool2d, pad, relu
 
 from growlib import costs, parallel
+from growlib.data import refuse_namesakes
 from growlib.layers import evaluating
 from growlib.trainer import derive_seed
 
@@ -254,6 +255,7 @@ class Rerun:
     ):
         device = parallel.device() if device == "auto" else torch.device(device)
         torch.manual_seed(seed)
+        refuse_namesakes(*data)
         self.data, self.seed, self.bfloat16 = [part.to(device) for part in data], seed, bfloat16
         self.sizes = [(c, h, len(part.classes)) for c, h, part in zip(channels, hidden, data, strict=True)]
         self.net, self.history = SynapticNet(*self.sizes[0]).to(device), []

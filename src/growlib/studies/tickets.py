@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from growlib.growth.journal import all_or_nothing
 from growlib.layers import connections, sparse_layers
 from growlib.scores import smallest_magnitude
 from growlib.sparsity import ranked, sparsify
@@ -103,11 +104,12 @@ def wire(model: nn.Module, masks: dict[str, Tensor], optimizer: Optimizer | None
         shape = tuple(modules[name].weight.shape) if name in modules else None
         if mask.shape != shape:
             raise ValueError(f"a mask of shape {tuple(mask.shape)} for layer {name!r}, whose weight has shape {shape}")
-    if plain := [name for name in masks if name not in sparse_layers(model)]:
-        sparsify(model, 1.0, layers=plain, score=smallest_magnitude)
-    for name, mask in masks.items():
-        layer = modules[name]
-        layer.wire(mask.to(layer.weight.device), optimizer)
+    with all_or_nothing(model, optimizer):
+        if plain := [name for name in masks if name not in sparse_layers(model)]:
+            sparsify(model, 1.0, layers=plain, score=smallest_magnitude)
+        for name, mask in masks.items():
+            layer = modules[name]
+            layer.wire(mask.to(layer.weight.device), optimizer)
     return model
 
 

@@ -22,13 +22,15 @@ def watched() -> bool:
 
 
 class ProgressBar(Callback):
-    """A bar that leaves one line behind; quiet where the environment variable CI is set."""
+    """A bar that leaves one line behind; quiet where the environment variable CI is set, or nothing can show it."""
 
     bar = None
 
     def before_fit(self, trainer):
         if not os.environ.get("CI") and parallel.rank() == 0:
             file = _Line() if _in_a_notebook() else sys.stderr
+            if file is None:  # a program without a console
+                return
             layout = "{percentage:3.0f}% {bar:20} {n_fmt}/{total_fmt} epochs, {elapsed}{postfix}"
             self.bar = tqdm(total=trainer.epochs, file=file, bar_format=layout)
 

@@ -1,14 +1,11 @@
 """StructuralChanges: how a run changes its model: priced first, made alike on all ranks, recorded after."""
 
-import copy
 from contextlib import contextmanager
 from dataclasses import replace
 
-from torch import nn
-
 from growlib import parallel
 from growlib.growth import Change
-from growlib.layers import sparse_layers
+from growlib.growth.journal import all_or_nothing, for_a_while
 
 
 class StructuralChanges:
@@ -16,27 +13,31 @@ class StructuralChanges:
 
     proposal = None  # tells the change that a trigger is asked about: function, name of the layer, settings
 
-    def change(self, function, hidden, *settings, cause: str = "", **named) -> Change:
+    def change(self, function, hidden, *settings, cause: str = "", check=None, **named) -> Change:
         """Makes a structural change under the budget, and records it.
+
+        Whatever raises, the check too: model, optimizer and history are as before.
 
         Args:
             function: `widen`, `prune`, or another that returns a Change.
             hidden: A Hidden of the model, or its name.
             settings, named: For the function, after the model and the hidden layer.
             cause: Why.
+            check: Called with the Change; it raises if that must not be.
         """
         name = hidden if isinstance(hidden, str) else hidden.name
         if self.budget is not None and not parallel.rank():
             action = f"{function.__name__}(model, {name!r}, {', '.join(map(repr, settings))})"
-            self.budget.refuse(self.trial(function, name, *settings), action)
-        return self.tell(function, name, *settings, cause=cause, **named)
+            with self.trial(function, name, *settings) as model:
+                self.budget.refuse(model, action)
+        return self.tell(function, name, *settings, cause=cause, check=check, **named)
 
-    def trial(self, function, name: str, *settings) -> nn.Module:
-        """The model as a change would make it, without its values: what the change would cost."""
-        model = copy.deepcopy(self.model)
-        model = model if sparse_layers(model) else model.to("meta")  # where masks would have no values to count
-        function(model, name, *settings)
-        return model
+    @contextmanager
+    def trial(self, function, name: str, *settings):
+        """The model as a change would leave it, for a while: to ask what it would cost."""
+        with for_a_while(self.model):
+            function(self.model, name, *settings)
+            yield self.model
 
     @contextmanager
     def proposing(self, proposal):
@@ -58,21 +59,34 @@ class StructuralChanges:
             function: Changes the model in place. A Change that it returns is recorded.
             settings: For the function, on all processes.
             cause: Of a Change.
-            named: For the function, where the change is decided; the other processes take over what came of it.
+            named: For the function, where the change is decided; the other processes take over what came of it. And
+                `check`, see `change`.
         """
         order = (function, settings, cause)
         return self.make(parallel.agreed() if parallel.rank() else order, **named)
 
-    def make(self, order: tuple, **named) -> Change | None:
-        """Does what rank 0 has decided; its values count."""
+    def make(self, order: tuple, check=None, **named) -> Change | None:
+        """Does what rank 0 has decided, wholly or not at all; its values count."""
         function, settings, cause = order
-        with parallel.together(self.model, self.optimizer):
-            change = function(self.model, *settings, optimizer=self.optimizer, **named)
-            if not parallel.rank():
-                parallel.agreed(order)
-        self.forget_model()
-        if change is None:
-            return None
-        change = replace(change, step=self.step, cause=cause)
-        self.history.changes.append({**change.record(), "epoch": self.epoch})
+        try:
+            with (
+                parallel.together(self.model, self.optimizer),
+                all_or_nothing(self.model, self.optimizer, self.history.changes),
+            ):
+                change = function(self.model, *settings, optimizer=self.optimizer, **named)
+                self.forget_model()
+                change = self.recorded(change, cause)
+                if check is not None:
+                    check(change)
+                if not parallel.rank():
+                    parallel.agreed(order)
+        finally:
+            self.forget_model()
+        return change
+
+    def recorded(self, change: Change | None, cause: str) -> Change | None:
+        """A Change with its step and cause, which the history keeps."""
+        if change is not None:
+            change = replace(change, step=self.step, cause=cause)
+            self.history.changes.append({**change.record(), "epoch": self.epoch})
         return change

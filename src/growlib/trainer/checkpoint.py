@@ -1,6 +1,5 @@
 """Checkpoints: what a trainer must remember, and files written whole or not at all and read without running code."""
 
-import os
 from pathlib import Path
 
 import torch
@@ -9,32 +8,29 @@ from torch.nn import functional
 
 from growlib import generators
 from growlib.costs import Budget
+from growlib.data.files import whole
 from growlib.growth import lost_tensors
 from growlib.growth.depth import rediscover
-from growlib.growth.inserted import insertions, match
+from growlib.growth.inserted import Deeper, insertions, match
+from growlib.layers import take_on_widths, take_shapes
 from growlib.models import KNOWN
 from growlib.sparsity.csr import match_csr
 from growlib.sparsity.masked import describe_sparse, match_sparse
 from growlib.trainer.events import Callback
+from growlib.trainer.optimizers import describe_optimizer, fill_groups, new_optimizer
 
 FORMAT = 2
 
 
 def write(path, state: dict):
     """Writes a checkpoint: a crash in the middle leaves the old file as it was."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.unfinished")
     try:
-        with open(unfinished, "wb") as file:
+        with whole(path) as file:
             torch.save({"format": FORMAT, **state}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-        unfinished.unlink(missing_ok=True)
         raise OSError(
-            f"could not write the checkpoint {path}: {error}. The one before, if any, is untouched"
+            f"could not write the checkpoint {path}: {error}. The one before, if any, is untouched. "
+            "Free some space, or save to a folder that can be written"
         ) from error
 
 
@@ -79,11 +75,22 @@ def build(description: dict) -> nn.Module:
     return KNOWN[name](**config)
 
 
+def rebuilt(state: dict) -> nn.Module:
+    """The model of a checkpoint without its values, of the file's number format: float64 stays float64."""
+    model = build(state["model"])
+    formats = {tensor.dtype for tensor in state["weights"].values() if tensor.is_floating_point()}
+    return model.to(formats.pop()) if len(formats) == 1 else model
+
+
 def load_weights(model: nn.Module, description: dict, weights: dict):
     """Loads weights into a model, whose growable layers take on the widths of the file."""
     if type(model).__name__ != description["class"]:
         raise ValueError(f"the checkpoint holds a {description['class']}, and the model is a {type(model).__name__}")
+    old = set(model.modules())
     changed = match(model, description.get("inserted", {}))
+    for path, module in model.named_modules():
+        if module not in old and not isinstance(module, Deeper):
+            take_shapes(module, weights, path)
     match_csr(model, description.get("sparse", {}))
     match_sparse(model, description.get("sparse", {}), weights)
     mine, theirs = set(model.state_dict()), set(weights)
@@ -92,6 +99,7 @@ def load_weights(model: nn.Module, description: dict, weights: dict):
             f"the checkpoint is of another {description['class']}: only the file has {sorted(theirs - mine)}, "
             f"only the model has {sorted(mine - theirs)}"
         )
+    take_on_widths(model, weights)  # also where a `hidden` property is all that growlib knows of the model
     model.load_state_dict(weights)
     if changed:
         rediscover(model)
@@ -107,9 +115,9 @@ def take_out(model: nn.Module, description: dict):
 
 def state_of(trainer) -> dict:
     """All that a trainer must remember to go on as if it had not stopped."""
-    named = {id(parameter): name for name, parameter in trainer.model.named_parameters()}
-    groups = [[named.get(id(p)) for p in group["params"]] for group in trainer.optimizer.param_groups]
-    if strangers := sum(name is None for group in groups for name in group):
+    named = {id(parameter) for parameter in trainer.model.parameters()}
+    held = [id(parameter) for group in trainer.optimizer.param_groups for parameter in group["params"]]
+    if strangers := sum(one not in named for one in held):
         lost = ", ".join(lost_tensors(trainer.model, trainer.optimizer)) or "none"
         raise ValueError(
             f"the optimizer holds {strangers} tensors that the model does not have (of the model's, it lacks: {lost}). "
@@ -120,15 +128,11 @@ def state_of(trainer) -> dict:
     return {
         "model": describe(trainer.model),
         "weights": trainer.model.state_dict(),
-        "optimizer": {
-            "class": type(trainer.optimizer).__name__,
-            "groups": groups,
-            "state": trainer.optimizer.state_dict(),
-        },
+        "optimizer": describe_optimizer(trainer.optimizer, trainer.model),
         "callbacks": states_of(trainer.callbacks),
         "history": trainer.history.state_dict(),
         "settings": {
-            "loss": getattr(loss, "__name__", type(loss).__name__),
+            "loss": name_of(loss),
             "batch_size": trainer.batch_size,
             "accumulate": trainer.accumulate,
             "clip": trainer.clip,
@@ -188,7 +192,7 @@ def load_model(path, model: nn.Module | None = None) -> nn.Module:
         ValueError: It is no whole checkpoint of this format, or of another class.
     """
     state = read(path)
-    model = build(state["model"]) if model is None else model
+    model = rebuilt(state) if model is None else model
     load_weights(model, state["model"], state["weights"])
     return model.eval()
 
@@ -198,7 +202,7 @@ def load_trainer(kind, path, model, callbacks, *, loss, device):
     state = read(path)
     settings = dict(state["settings"])
     name, budget = settings.pop("loss"), known_budget(settings.pop("budget"))
-    model = build(state["model"]) if model is None else model
+    model = rebuilt(state) if model is None else model
     load_weights(model, state["model"], state["weights"])  # takes on the widths
     optimizer = new_optimizer(model, state["optimizer"])
     trainer = kind(model, optimizer, callbacks, loss=loss or known_loss(name), budget=budget, device=device, **settings)
@@ -217,25 +221,12 @@ def resume(trainer, path):
     return trainer
 
 
-def fill_groups(optimizer: torch.optim.Optimizer, model: nn.Module, saved: dict):
-    """Gives an optimizer the model's parameters as the file groups them, and the state they had."""
-    if type(optimizer).__name__ != saved["class"]:
-        raise ValueError(f"the checkpoint holds {saved['class']}, and the optimizer is {type(optimizer).__name__}")
-    named = dict(model.named_parameters())
-    optimizer.state.clear()
-    for group, names in zip(optimizer.param_groups, saved["groups"], strict=True):
-        group["params"] = [named[name] for name in names]
-    optimizer.load_state_dict(saved["state"])
-
-
-def new_optimizer(model: nn.Module, saved: dict) -> torch.optim.Optimizer:
-    """An optimizer of torch.optim of the class and with the groups that a checkpoint names."""
-    kind = getattr(torch.optim, saved["class"], None)
-    if not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)):
-        raise ValueError(f"the checkpoint was written with the optimizer {saved['class']}, which torch.optim lacks")
-    named = dict(model.named_parameters())
-    groups = [{"params": [named[name] for name in names]} for names in saved["groups"]]
-    return kind(groups, lr=1e-3)  # the rate, like all settings, is overwritten by `restore`
+def name_of(loss) -> str:
+    """What a checkpoint calls a loss: a function of torch.nn.functional by its name, any other by its full name."""
+    named = loss if hasattr(loss, "__qualname__") else type(loss)
+    if getattr(functional, named.__name__, None) is loss:
+        return named.__name__
+    return f"{named.__module__}.{named.__qualname__}"
 
 
 def known_loss(name: str):

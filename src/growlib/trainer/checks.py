@@ -1,14 +1,18 @@
 """What a trainer asks before it begins: does the model take these data?"""
 
+from inspect import Parameter, signature
 from numbers import Integral, Real
 
 import torch
 from torch import nn
 
+from growlib.data import identity, refuse_others
 from growlib.layers import evaluating, uncompiled
+from growlib.models import TaskModel
+from growlib.trainer.outputs import logits_in
 
 
-def refuse_unfit(model: nn.Module, data: tuple, epochs: list[int], done: int = 0):
+def refuse_unfit(model: nn.Module, data: tuple, epochs: list[int], done: int = 0, learned: dict | None = None):
     """Raises a ValueError for data that the model does not take, or nothing to do.
 
     Args:
@@ -16,6 +20,7 @@ def refuse_unfit(model: nn.Module, data: tuple, epochs: list[int], done: int = 0
         data: Data sets.
         epochs: For each of them.
         done: The number of data sets that the trainer has finished.
+        learned: Of what was learned before, the identity by name.
     """
     if not data or len(epochs) != len(data) or not all(isinstance(n, int) and n > 0 for n in epochs):
         raise ValueError(
@@ -31,11 +36,21 @@ def refuse_unfit(model: nn.Module, data: tuple, epochs: list[int], done: int = 0
         classes = _classes(model, task)
         for split in ("train", "val", "test"):
             labels = getattr(task, split).labels
+            if labels.is_floating_point():  # a quantity, no class
+                continue
             if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
                 raise ValueError(
                     f"labels of {task.name} ({split}) reach from {labels.min()} to {labels.max()}, and the model "
                     f"has {classes} outputs: they must be 0 to {classes - 1}"
                 )
+    refuse_others(data, (model.learned if isinstance(model, TaskModel) else {}) | (learned or {}))
+
+
+def note_data(model: nn.Module, data, learned: dict):
+    """Remembers what a task is learned from, for `refuse_unfit`: in the run, and in a model that goes on to others."""
+    learned[data.name] = identity(data)
+    if isinstance(model, TaskModel):
+        model.learned[data.name] = learned[data.name]
 
 
 def refuse_settings(batch_size: int, accumulate: int, clip: float | None, seed: int):
@@ -49,15 +64,30 @@ def refuse_settings(batch_size: int, accumulate: int, clip: float | None, seed: 
         raise ValueError(f"seed={seed!r} must be a whole number from 0 on: runs are repeatable by it")
 
 
+def refuse_optimizer(optimizer):
+    """Raises a TypeError for an optimizer, also in a list, whose step wants to compute the loss again (LBFGS)."""
+    for one in optimizer if isinstance(optimizer, (list, tuple)) else [optimizer]:
+        closure = signature(one.step).parameters.get("closure")
+        if closure is not None and closure.default is Parameter.empty:
+            raise TypeError(
+                f"{type(one).__name__}.step needs a closure that computes the loss several times a step, and the "
+                "Trainer computes it once: choose an optimizer that takes one gradient a step, such as AdamW or SGD"
+            )
+
+
 @torch.no_grad()
 def _classes(model: nn.Module, task) -> int:
     if task.name in getattr(model, "closed", ()):
-        raise ValueError(f"task {task.name!r} is closed: its units keep their values for ever. Train a new one")
+        raise ValueError(
+            f"task {task.name!r} is closed: its units keep their values for ever. Train a new one, "
+            "such as load(source, name='second')"
+        )
     inputs, _ = task.batch("train", torch.arange(1, device=task.train.labels.device))
     named = (task.name,) if task.name in getattr(model, "tasks", ()) else ()
     try:
         with evaluating(model), uncompiled():
-            outputs = model(inputs.to(next(model.parameters()).device), *named).shape[1]
+            outputs = logits_in(model(inputs.to(next(model.parameters()).device), *named))
+            outputs = outputs.shape[1] if outputs.ndim > 1 else 1
             return outputs if named or not hasattr(model, "tasks") else len(task.classes)  # of a task that is to come
     except (RuntimeError, ValueError) as error:
         raise ValueError(f"the model does not take {task.name}, of shape {tuple(task.shape)}: {error}") from error

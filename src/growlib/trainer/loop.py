@@ -10,16 +10,17 @@ from torch.nn.functional import cross_entropy
 
 from growlib import costs, parallel
 from growlib.data import normalized
-from growlib.layers import as_written, evaluating
+from growlib.layers import as_written, evaluating, known_hidden
 from growlib.trainer import checkpoint
 from growlib.trainer.bar import ProgressBar, watched
 from growlib.trainer.batches import Batch, derive_seed
 from growlib.trainer.changes import StructuralChanges
-from growlib.trainer.checks import refuse_settings, refuse_unfit
+from growlib.trainer.checks import note_data, refuse_optimizer, refuse_settings, refuse_unfit
 from growlib.trainer.events import RESUMABLE, Callback, Events, refuse_misspelt
 from growlib.trainer.guard import LossGuard
 from growlib.trainer.history import History
 from growlib.trainer.interrupts import held_interrupts
+from growlib.trainer.optimizers import as_one
 from growlib.trainer.outputs import count_correct, logits_in
 from growlib.trainer.progress import Progress
 from growlib.trainer.status import Status
@@ -30,7 +31,7 @@ class Trainer(Status, Events, StructuralChanges):
 
     Args:
         model: Any module; moved to the device.
-        optimizer: Over the model's parameters.
+        optimizer: Over the model's parameters, or a list of them, each over its own, see `Optimizers`.
         callbacks: What happens beside the loop, in order.
         loss: Of (logits, labels) to a mean over examples.
         batch_size: Examples a forward pass.
@@ -63,10 +64,11 @@ class Trainer(Status, Events, StructuralChanges):
         progress: bool | None = None,
     ):
         refuse_settings(batch_size, accumulate, clip, seed)
+        refuse_optimizer(optimizer)
         refuse_misspelt(callbacks)
         self.device = parallel.device() if device == "auto" else torch.device(device)
         self.replica = parallel.Replica(model.to(self.device))
-        self.model, self.optimizer, self.callbacks = as_written(model), optimizer, list(callbacks)
+        self.model, self.optimizer, self.callbacks = as_written(model), as_one(optimizer), list(callbacks)
         self.bar = ProgressBar() if progress or (progress is None and watched()) else None
         self.loss, self.clip, self.budget, self.seed = loss, clip, budget, seed
         self.batch_size, self.accumulate = batch_size, accumulate
@@ -95,7 +97,7 @@ class Trainer(Status, Events, StructuralChanges):
         """
         plan = list(epochs) if isinstance(epochs, (list, tuple)) else [epochs] * len(data)
         present = self.progress.task - (self.progress.running == "after_task")  # whose callbacks are not through
-        refuse_unfit(self.model, data, plan, present)
+        refuse_unfit(self.model, data, plan, present, self.progress.learned)
         self.plan, self.stopped, self.halted = plan, self.progress.ending, False
         self.data = data[present].to(self.device)
         with held_interrupts() as self.ctrl_c:
@@ -114,6 +116,7 @@ class Trainer(Status, Events, StructuralChanges):
     def train_task(self, data):
         """Trains on one data set, for the epochs that are left of it."""
         self.data, self.normalization = data, (data.mean, data.std)
+        note_data(self.model, data, self.progress.learned)
         with self.around("task"):
             while self.progress.task_epoch < self.epochs and not (self.progress.ending or self.halted):
                 self.train_epoch(data)
@@ -200,22 +203,8 @@ class Trainer(Status, Events, StructuralChanges):
             "parameters": costs.parameters(self.model),
             "training_flops": self.training_flops,
             "seconds": self.seconds,
-            "widths": {hidden.name: hidden.width for hidden in getattr(self.model, "hidden", [])},
+            "widths": {hidden.name: hidden.width for hidden in known_hidden(self.model)},
         }
-
-    def stop_task(self, reason: str):
-        """Ends the present task after this step or epoch: its `after_task` runs, and the next one starts afresh.
-
-        In the middle of an epoch the rest of it is dropped, and leaves no record.
-        """
-        self.need_fit("stop_task")
-        if self.progress.running not in ("after_task", "after_fit"):  # where there is nothing left to end
-            self.stopped = self.progress.ending = reason
-
-    def stop_run(self, reason: str):
-        """Ends the run after this step or epoch: nothing else ends, and the next call of `fit` goes on from here."""
-        self.need_fit("stop_run")
-        self.stopped, self.halted = reason, True
 
     # ------------------------------------------------------------------------------------------ looking at data
 

@@ -19,6 +19,7 @@ class Progress:
         seconds: Spent in training, in all.
         batch: The arguments of the last `Batch`: callbacks that are still to run look at it.
         event: Which is running, and the index of the callback that comes next; empty between events.
+        learned: The identity of the data of every task, by name.
         ending: Why the present task is to end, once `stop_task` was called.
     """
 
@@ -33,6 +34,7 @@ class Progress:
     seconds: float = 0.0
     batch: list = field(default_factory=list)
     event: list = field(default_factory=list)
+    learned: dict = field(default_factory=dict)
     ending: str | None = None
 
     @property

@@ -1,4 +1,4 @@
-"""Status: what callbacks ask a trainer, and people too: where the run is, and the batch that it has just seen."""
+"""Status: what callbacks ask a trainer, and people too: where the run is, what it has just seen, and to stop."""
 
 import math
 
@@ -7,7 +7,7 @@ from growlib.signals import Probe
 
 
 class Status:
-    """The read-only side of a Trainer."""
+    """Where a Trainer is."""
 
     @property
     def step(self) -> int:
@@ -56,6 +56,20 @@ class Status:
     def interrupted(self) -> bool:
         """Whether Ctrl-C was pressed: of several processes, on any of them and before this step's gradients met."""
         return bool(self.ctrl_c) if parallel.world() == 1 else self.replica.asked
+
+    def stop_task(self, reason: str):
+        """Ends the present task after this step or epoch: its `after_task` runs, and the next one starts afresh.
+
+        In the middle of an epoch the rest of it is dropped, and leaves no record.
+        """
+        self.need_fit("stop_task")
+        if self.progress.running not in ("after_task", "after_fit"):  # where there is nothing left to end
+            self.stopped = self.progress.ending = reason
+
+    def stop_run(self, reason: str):
+        """Ends the run after this step or epoch: nothing else ends, and the next call of `fit` goes on from here."""
+        self.need_fit("stop_run")
+        self.stopped, self.halted = reason, True
 
     def need_fit(self, what: str):
         """Raises a RuntimeError before the first call of `fit`."""

@@ -1,6 +1,7 @@
 """Trigger, and the triggers that ask about the moment, the model and its costs."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 
 from growlib import costs
 from growlib.layers import hidden_of
@@ -105,7 +106,7 @@ def shallower_than(depth: int) -> Trigger:
 def within_budget(params: int | None = None, flops: int | None = None) -> Trigger:
     """True if the model, after the change that is asked about, costs no more than this.
 
-    A polite question, where `Trainer(budget=)` is a wall. Pricing tries the change on a copy: put cheap clauses first.
+    A polite question, where `Trainer(budget=)` is a wall. Pricing makes the change and undoes it: put it last.
 
     Args:
         params: Parameters, frozen ones too.
@@ -117,8 +118,8 @@ def within_budget(params: int | None = None, flops: int | None = None) -> Trigge
         raise ValueError("within_budget() needs params=, flops= or both")
 
     def ask(trainer, hidden):
-        model = trainer.trial(*trainer.proposal()) if trainer.proposal else trainer.model
-        prices = {name: cost(model) for name, (_, cost) in limits.items()}
+        with trainer.trial(*trainer.proposal()) if trainer.proposal else nullcontext(trainer.model) as model:
+            prices = {name: cost(model) for name, (_, cost) in limits.items()}
         texts = [f"{prices[name]:,} <= {limit:,} {name}" for name, (limit, _) in limits.items()]
         return ", ".join(texts) if all(prices[name] <= limit for name, (limit, _) in limits.items()) else None
 
