@@ -10,6 +10,7 @@ from growlib import (
     Average,
     Callback,
     ConvNet,
+    Deepen,
     Lookahead,
     NeuronGenesis,
     Prune,
@@ -23,6 +24,7 @@ from growlib import (
     every,
     load,
     random,
+    shallower_than,
     smallest_magnitude,
     sparsify,
     split,
@@ -35,6 +37,7 @@ OPTIMIZERS = {
     "SGD": lambda p: torch.optim.SGD(p, lr=0.05),
     "Nesterov": lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9, nesterov=True),
     "AdamW": lambda p: torch.optim.AdamW(p, lr=0.01),
+    "several": lambda p: [torch.optim.SGD([next(p)], lr=0.05), torch.optim.AdamW([*p], lr=0.01)],
     "RMSprop": lambda p: torch.optim.RMSprop(p, lr=0.003),
 }
 
@@ -61,7 +64,8 @@ class Tape(Callback):
 
 
 def means(trainer):
-    return [trainer.optimizer.state[parameter][AVERAGE] for parameter in trainer.model.parameters()]
+    found = {id(parameter): mean for mean, parameter in pairs_of(trainer.optimizer)}
+    return [found[id(parameter)] for parameter in trainer.model.parameters()]
 
 
 @pytest.mark.parametrize("kind", OPTIMIZERS)
@@ -181,6 +185,20 @@ def test_averages_of_absent_connections_are_zero(digits):
         assert not trainer.optimizer.state[layer.weight][AVERAGE][~layer.mask].any()
 
 
+def test_averages_go_with_the_connections_of_csr_layers(digits):
+    def run(backend):
+        torch.manual_seed(0)
+        model = sparsify(MLP(64, [12], 10), 0.3, backend=backend)
+        trainer = make([Rewire(smallest_magnitude, at_random, every(4, "steps")), Average(kept=0.7)], model=model)
+        trainer.fit(digits, epochs=2)
+        with averaged(trainer):
+            return model.hidden1.weight.detach().clone(), model.hidden1.mask.clone()
+
+    (dense, mask), (stored, same) = run("masked"), run("csr")
+    assert torch.equal(mask, same)
+    torch.testing.assert_close(stored, dense)
+
+
 def test_statistics_are_those_of_training_examples(digits):
     trainer = make([Lookahead()], model=ConvNet((1, 8, 8), [4], [6], 10), batch_size=100)
     trainer.fit(digits, epochs=1)
@@ -216,6 +234,14 @@ def test_asgd_is_refused(digits):
     trainer = Trainer(model, torch.optim.ASGD(model.parameters()), [Average()], device="cpu")
     with pytest.raises(TypeError, match="ASGD keeps an average of its own"):
         trainer.fit(digits, epochs=1)
+
+
+def test_a_layer_that_is_put_in_gets_an_average_of_its_own(digits):
+    trainer = make(
+        [Deepen(when=every(1, "epoch") & shallower_than(2), after="hidden1"), Average()], model=MLP(64, [8], 10)
+    )
+    record = trainer.fit(digits, epochs=2).records[-1]
+    assert [mean.shape for mean in means(trainer)[2:4]] == [(8, 8), (8,)] and "val_loss_averaged" in record
 
 
 # ----------------------------------------------------------------------------------------------------------- resume

@@ -143,7 +143,7 @@ class ConvNet(_Chain):
     def forward(self, images: Tensor) -> Tensor:
         if images.shape[1:] != self.input_shape:
             raise ValueError(f"this ConvNet takes images {self.input_shape}, and got {tuple(images.shape[1:])}")
-        units = images
+        units = channels_last(images)
         for name in self.names:
             layer, norm = getattr(self, name), self.norm_of(name)
             if isinstance(layer, GrowLinear):
@@ -172,7 +172,8 @@ def positive(name: str, *widths: int) -> tuple[int, ...]:
 
 
 def channels_last(images: Tensor) -> Tensor:
-    """Images whose channels lie side by side in memory, as convolutions on a CPU like them: all that they compute then
-    does so too, whatever the layout of their weights. One image gains nothing, and vmap, which EWC needs, cannot do it.
+    """Images whose channels lie side by side in memory: on a CPU convolutions take up to a third less time, and what
+    they compute lies so too, whatever the layout of their weights. One image gains nothing, and vmap, which EWC needs,
+    cannot do it.
     """
     return images.contiguous(memory_format=torch.channels_last) if images.shape[0] > 1 else images

@@ -7,6 +7,14 @@ from torch import nn
 from torch.optim import Optimizer
 
 
+class States(ChainMap):
+    """What several optimizers remember, by parameter. torch's dicts have an answer to every key: the one is asked that
+    holds the parameter."""
+
+    def __getitem__(self, parameter):
+        return next((kept for kept in self.maps if parameter in kept), self.maps[0])[parameter]
+
+
 class Optimizers(Optimizer):
     """Several optimizers, each over parameters of its own, that step together: what a Trainer makes of a list.
 
@@ -31,9 +39,9 @@ class Optimizers(Optimizer):
         return [group for one in self.optimizers for group in one.param_groups]
 
     @property
-    def state(self) -> ChainMap:
+    def state(self) -> States:
         """What all of them remember, by parameter."""
-        return ChainMap(*(one.state for one in self.optimizers))
+        return States(*(one.state for one in self.optimizers))
 
     @property
     def defaults(self) -> dict:
