@@ -40,9 +40,7 @@ def data():
 def recipe(*callbacks, width=4):
     torch.manual_seed(0)
     model = SpeedNet((1, 8, 8), [width, 2 * width], 10)
-    optimizer = SGD(
-        norm_biases_apart(model, lr=0.05, weight_decay=1e-3, factor=8), lr=0.05, momentum=0.85, nesterov=True
-    )
+    optimizer = SGD(norm_biases_apart(model, lr=0.7, weight_decay=1e-3), momentum=0.85, nesterov=True)
     parts = [
         Whiten(examples=500),
         Freeze("stem.bias", after=2),
