@@ -153,7 +153,7 @@ def measure_statistics(trainer, examples: int):
     model, data = trainer.model, trainer.data
     size = min(examples, len(data.train))
     parts = torch.arange(size, device=trainer.device).split(trainer.batch_size)
-    with evaluating(model):
+    with evaluating(model), trainer.autocast():
         norms = {norm: copy.deepcopy(norm.state_dict()) for norm in open_norms(model)}
         momenta = [norm.momentum for norm in norms]
         for norm in norms:
