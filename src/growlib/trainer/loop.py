@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from growlib import costs, parallel
 from growlib.data import normalized
-from growlib.layers import as_written, evaluating, known_hidden
+from growlib.layers import as_written, evaluating, known_hidden, tasks_of
 from growlib.trainer import checkpoint
 from growlib.trainer.bar import ProgressBar, watched
 from growlib.trainer.batches import Batch, derive_seed
@@ -19,7 +19,7 @@ from growlib.trainer.checks import note_data, refuse_optimizer, refuse_settings,
 from growlib.trainer.events import RESUMABLE, Callback, Events, refuse_misspelt
 from growlib.trainer.guard import LossGuard
 from growlib.trainer.history import History
-from growlib.trainer.interrupts import held_interrupts
+from growlib.trainer.interrupts import held_interrupts, undone_if_it_fails
 from growlib.trainer.optimizers import as_one
 from growlib.trainer.outputs import count_correct, logits_in
 from growlib.trainer.progress import Progress
@@ -100,7 +100,7 @@ class Trainer(Status, Events, StructuralChanges):
         refuse_unfit(self.model, data, plan, present, self.progress.learned)
         self.plan, self.stopped, self.halted = plan, self.progress.ending, False
         self.data = data[present].to(self.device)
-        with held_interrupts() as self.ctrl_c:
+        with torch.inference_mode(False), torch.enable_grad(), held_interrupts() as self.ctrl_c:
             unfinished = self.progress.event
             self.emit("before_fit")
             self.catch_up(*unfinished)
@@ -135,6 +135,20 @@ class Trainer(Status, Events, StructuralChanges):
 
     def train_step(self, data, batch: Batch):
         """Makes one step of the optimizer, from as many forward passes as `accumulate` says."""
+        with undone_if_it_fails(self.model, self.device):
+            loss, correct = self.pass_batch(data, batch)
+            self.emit("after_backward")
+        if self.clip is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
+        with self.ctrl_c.whole():
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+            parallel.share(self.model.buffers())
+            self.guard.note(loss)
+            self.progress.count(batch.count(data), loss, correct, self.flops_of_an_example())
+
+    def pass_batch(self, data, batch: Batch) -> tuple:
+        """The gradients of a step; returns the loss and the number of right answers, of all ranks."""
         self.optimizer.zero_grad()  # what a step that failed has left
         loss = correct = 0.0
         for self.inputs, self.labels, share, last in batch.parts(data):  # (B, ...), (B,)
@@ -149,24 +163,18 @@ class Trainer(Status, Events, StructuralChanges):
             loss = loss + part.detach()
             correct = correct + count_correct(self.logits, self.labels) * bool(share)
         loss, correct = self.replica.totals(loss, correct, self.ctrl_c, self.guard.looks)
-        loss = self.guard.checked(loss)
-        self.emit("after_backward")
-        if self.clip is not None:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        parallel.share(self.model.buffers())
-        self.guard.note(loss)
-        self.progress.count(batch.count(data), loss, correct, self.flops_of_an_example())
+        return self.guard.checked(loss), correct
 
     @contextmanager
     def around(self, unit: str):
         """The events of a step, an epoch or a task: what began does not begin again, what was cut short does not end;
         but a task that was ended early has its end."""
-        if unit == "step" or self.progress.begins(unit):
+        if unit not in self.progress.begun:
+            self.emit(f"before_{unit}")
+            if unit != "step":
+                self.progress.begun.append(unit)
             if unit == "task":
                 self.history.starts.append(self.step)
-            self.emit(f"before_{unit}")
         yield
         if unit == "epoch" and self.progress.examples >= len(self.data.train):
             self.guard.check_weights()
@@ -290,7 +298,7 @@ class Trainer(Status, Events, StructuralChanges):
 
     def task_of(self, data) -> tuple:
         """What a model that knows tasks is told beside the inputs."""
-        return (data.name,) if hasattr(self.model, "tasks") else ()
+        return () if tasks_of(self.model) is None else (data.name,)
 
     def autocast(self):
         """bfloat16 on a device; float32 on the CPU."""
