@@ -1,5 +1,6 @@
 """A task and a run end early in two ways: the one ends, the other goes on later."""
 
+import math
 import os
 import signal
 from functools import partial
@@ -233,3 +234,39 @@ def test_fit_trains_in_modes_that_forbid_gradients(tasks, mode):
     with mode():
         trainer.fit(tasks[0], epochs=1)
     assert trainer.history.losses == whole.history.losses
+
+
+def test_an_epoch_whose_steps_are_done_ends_after_a_resume_too(tasks, tmp_path):
+    """A task is stopped at the last step of an epoch, and the checkpoint is written right behind."""
+
+    class Save(Callback):
+        def after_step(self, trainer):
+            if trainer.step == last and "wanted" in vars(self):
+                trainer.save(tmp_path / "run.pt")
+
+    last, save = math.ceil(len(tasks[0].train) / 128), Save()
+    save.wanted = True
+    whole = trainer_of(Stop("stop_task", step=last), save)
+    whole.fit(*tasks, epochs=2)
+    resumed = Trainer.load(tmp_path / "run.pt", callbacks=[Stop("stop_task", step=last), Save()], device="cpu")
+    resumed.fit(*tasks, epochs=2)
+    assert resumed.history.losses == whole.history.losses
+    assert [record["step"] for record in resumed.history.records] == [
+        record["step"] for record in whole.history.records
+    ]
+    assert whole.history.records[0]["step"] == last
+
+
+def test_a_run_that_stops_when_its_last_task_has_ended_is_through(tasks):
+    class Last(Callback):
+        def after_task(self, trainer):
+            if trainer.data.name == tasks[1].name:
+                trainer.stop_run("as told")
+
+    trainer, log = trainer_of(Last(), Log()), Log()
+    trainer.fit(*tasks[:2], epochs=1)
+    steps = trainer.step
+    trainer.callbacks = [log]
+    trainer.fit(*tasks[:2], epochs=1)
+    a, b = tasks[0].name, tasks[1].name
+    assert log.events == [("before", a), 3, ("after", a), ("before", b), 4, ("after", b)] and trainer.step == 2 * steps

@@ -106,7 +106,7 @@ class Trainer(Status, Events, StructuralChanges):
             self.catch_up(*unfinished)
             while self.progress.task < len(data) and not self.halted:
                 self.train_task(data[self.progress.task].to(self.device))
-            if not self.halted:
+            if self.progress.task == len(data):
                 self.progress.task = 0
             self.emit("after_fit")
             if self.ctrl_c:
@@ -118,8 +118,13 @@ class Trainer(Status, Events, StructuralChanges):
         self.data, self.normalization = data, (data.mean, data.std)
         note_data(self.model, data, self.progress.learned)
         with self.around("task"):
-            while self.progress.task_epoch < self.epochs and not (self.progress.ending or self.halted):
+            while self.is_left(data):
                 self.train_epoch(data)
+
+    def is_left(self, data) -> bool:
+        """Whether there is an epoch to train, or one to end whose steps are done."""
+        now = self.progress
+        return now.examples >= len(data.train) or (now.task_epoch < self.epochs and not (now.ending or self.halted))
 
     def train_epoch(self, data):
         """Makes the steps that are left of an epoch."""
@@ -152,6 +157,7 @@ class Trainer(Status, Events, StructuralChanges):
         self.optimizer.zero_grad()  # what a step that failed has left
         loss = correct = 0.0
         for self.inputs, self.labels, share, last in batch.parts(data):  # (B, ...), (B,)
+            size = len(self.labels)
             self.emit("before_forward")
             with self.replica.gradients(synced=last):
                 with self.autocast():
@@ -161,7 +167,10 @@ class Trainer(Status, Events, StructuralChanges):
                 part = self.batch_loss if share == 1 else self.batch_loss * share
                 part.backward()
             loss = loss + part.detach()
-            correct = correct + count_correct(self.logits, self.labels) * bool(share)
+            right = count_correct(self.logits, self.labels) * (
+                size / len(self.labels)
+            )  # a callback may have left some out
+            correct = correct + right * bool(share)
         loss, correct = self.replica.totals(loss, correct, self.ctrl_c, self.guard.looks)
         return self.guard.checked(loss), correct
 
