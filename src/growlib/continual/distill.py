@@ -94,10 +94,10 @@ class Distill(Drawing):
         for one, size in zip(self.data, sizes.tolist(), strict=True):
             own = drawn[(drawn >= first) & (drawn < first + size)] - first
             first += size
-            if share := len(own) / len(drawn):
+            if count := len(own):
                 own = two_at_least(trainer.model, own, size, f"{one.name} to rehearse")
                 inputs, labels = one.batch("train", own.to(trainer.device), noise)
                 logits = logits_of(trainer.model, inputs, one.name)
                 soft = self.distance(trainer.model, inputs, one.name, logits)
-                loss = loss + self.mixed(trainer.loss(logits, labels), soft) * share
+                loss = loss + self.mixed(trainer.loss(logits, labels), soft) * count / len(drawn)
         return loss

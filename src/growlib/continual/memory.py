@@ -48,10 +48,10 @@ class Memory(Drawing):
         for name, data in self.kept.items():
             own = drawn[(drawn >= first) & (drawn < first + len(data.train))] - first
             first += len(data.train)
-            if share := len(own) / len(drawn):
+            if drawn_here := len(own):
                 own = two_at_least(trainer.model, own, len(data.train), f"task {name!r} in the memory")
                 inputs, labels = data.batch("train", own.to(trainer.device), noise)
-                loss = loss + trainer.loss(logits_of(trainer.model, inputs, name), labels) * share
+                loss = loss + trainer.loss(logits_of(trainer.model, inputs, name), labels) * drawn_here / len(drawn)
         self.draws += 1
         return loss
 
