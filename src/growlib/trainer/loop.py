@@ -121,11 +121,6 @@ class Trainer(Status, Events, StructuralChanges):
             while self.is_left(data):
                 self.train_epoch(data)
 
-    def is_left(self, data) -> bool:
-        """Whether there is an epoch to train, or one to end whose steps are done."""
-        now = self.progress
-        return now.examples >= len(data.train) or (now.task_epoch < self.epochs and not (now.ending or self.halted))
-
     def train_epoch(self, data):
         """Makes the steps that are left of an epoch."""
         with self.around("epoch"):
@@ -294,16 +289,6 @@ class Trainer(Status, Events, StructuralChanges):
         yield
         self.guard.read()
         self.progress.seconds = parallel.agreed(self.seconds + time.perf_counter() - began)
-
-    def forget_model(self):
-        """Forgets what was known of the model: it is another."""
-        self.last_probe, self._flops_of_an_example = (None, None), None
-
-    def flops_of_an_example(self) -> int:
-        """Of a training step; counted once between two changes of the model."""
-        if self._flops_of_an_example is None:
-            self._flops_of_an_example = costs.training_flops(self.model) or 0
-        return self._flops_of_an_example
 
     def task_of(self, data) -> tuple:
         """What a model that knows tasks is told beside the inputs."""
