@@ -5,14 +5,15 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from growlib.continual._calls import logits_of, two_at_least
+from growlib.continual._calls import Drawing, logits_of, two_at_least
 from growlib.data import REMEDY, Dataset, Split
-from growlib.trainer import Callback, derive_seed
+from growlib.numbers import is_whole
+from growlib.trainer import derive_seed
 
 PLAIN = ("classes", "mean", "std", "provenance", "shift", "flip", "cutout")  # of a Dataset, beside its examples
 
 
-class Memory(Callback):
+class Memory(Drawing):
     """What Replay, GEM and AGEM have in common: a few examples of every task that has ended.
 
     When a task ends, the memory is shared equally among all tasks so far, and within a task equally among its classes.
@@ -23,7 +24,7 @@ class Memory(Callback):
     """
 
     def __init__(self, memory: int):
-        if not isinstance(memory, int) or memory < 1:
+        if not is_whole(memory):
             raise ValueError(f"{type(self).__name__}(memory={memory!r}): a whole number of at least 1")
         self.memory = memory
         self.kept, self.draws = {}, 0  # a small Dataset by task; batches drawn in all

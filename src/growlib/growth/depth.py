@@ -173,7 +173,14 @@ def _call(model: nn.Module) -> Tensor:
     examples = _examples(model)
     with generators.kept(examples.device):
         torch.manual_seed(0)
-        return flat(model(examples))
+        try:
+            return flat(model(examples))
+        except (RuntimeError, ValueError) as error:
+            raise ValueError(
+                f"cannot deepen {type(model).__name__}: it does not run on examples of its input_shape, "
+                f"{tuple(examples.shape[1:])} of {examples.dtype}: {error}. Set model.input_shape to the shape of one "
+                "example (and model.input_dtype, of token ids torch.long). Nothing was changed"
+            ) from error
 
 
 def _examples(model: nn.Module) -> Tensor:

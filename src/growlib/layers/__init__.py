@@ -22,3 +22,4 @@ from growlib.layers.resizing import (
     make_growable,
 )
 from growlib.layers.sparse import Sparse, connections, sparse_layers
+from growlib.layers.tasks import tasks_of
