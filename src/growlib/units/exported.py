@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx, nn
 from torch.export.graph_signature import InputKind
+from torch.utils._pytree import tree_leaves
 
 
 @dataclass(frozen=True)
@@ -18,11 +19,13 @@ class View:
         graph: Its calls.
         tensors: For every input of the graph that is a parameter, buffer or constant, its value.
         names: For those of them that the model holds, the name there.
+        inputs: For every other input its value, as it was given.
     """
 
     graph: fx.Graph
     tensors: dict[str, Tensor]
     names: dict[str, str]
+    inputs: dict[str, object]
 
     def text(self) -> str:
         """Its calls in words, to compare two of them."""
@@ -49,16 +52,19 @@ def export(model: nn.Module, args: tuple, kwargs: dict, training: bool) -> View:
             raise ValueError(
                 f"torch.export cannot take {type(model).__name__} in {'train' if training else 'eval'} mode: "
                 f"{words[0]}. Code that depends on the values of data, or uses `.data`, has no graph: rewrite it "
-                "(`.detach()`, torch.where), or give the model a `hidden` property that lists its Hiddens"
+                "(`.detach()`, torch.where), or give the model a `hidden` property that lists its Hiddens. Nothing was "
+                "changed"
             ) from error
-    tensors, names = {}, {}
+    tensors, names, inputs, given = {}, {}, {}, iter(tree_leaves((args, kwargs)))
     for spec in program.graph_signature.input_specs:
         if spec.kind in (InputKind.PARAMETER, InputKind.BUFFER):
             names[spec.arg.name] = spec.target
             tensors[spec.arg.name] = program.state_dict.get(spec.target, program.constants.get(spec.target))
         elif spec.kind is InputKind.CONSTANT_TENSOR:
             tensors[spec.arg.name] = program.constants[spec.target]
-    return View(program.graph, tensors, names)
+        elif spec.kind is InputKind.USER_INPUT:
+            inputs[spec.arg.name] = next(given)
+    return View(program.graph, tensors, names, inputs)
 
 
 @contextmanager

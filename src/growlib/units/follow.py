@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import fx
 
-from growlib.units.exported import View, place_of
+from growlib.units.exported import View, module_of, place_of
 from growlib.units.sizes import Size, equal, fixed
 
 RULES = {}  # by the name of the ATen call
@@ -42,7 +42,7 @@ class Follower:
         self.axes = {}  # by the id of a tensor: the Size of every axis
         self.tensors = {}  # by id
         self.roles = defaultdict(set)  # by id and axis: producer, consumer, bias, norm, add, scale
-        self.marks = []  # (Size, mark): centred by a norm, averaged over, contracted with another value
+        self.marks = []  # (Size, mark, path of the module): centred, averaged, summed, contracted with one another
 
     def follow(self, view: View) -> dict:
         """The sizes of every value of a graph, by node: a list for a tensor, a list of lists for several."""
@@ -155,7 +155,7 @@ class Call:
 
     def mark(self, size: Size, mark: str):
         """Notes what the call does with units, for those who make new ones."""
-        self.follower.marks.append((size, mark))
+        self.follower.marks.append((size, mark, module_of(self.node)))
 
     def is_data(self, value) -> bool:
         """Whether a value depends on the model's inputs."""

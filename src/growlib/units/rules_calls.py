@@ -287,7 +287,7 @@ def reduced(call: Call) -> list[Size]:
     dims = {dim % len(sizes) for dim in dims}
     for dim in dims:
         if call.name in ("mean", "sum", "linalg_vector_norm", "norm"):
-            call.mark(sizes[dim], "averaged")
+            call.mark(sizes[dim], "averaged" if call.name == "mean" else "summed")
         else:
             call.fix([sizes[dim]])
     if call["keepdim"]:

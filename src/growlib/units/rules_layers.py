@@ -4,6 +4,7 @@ from math import prod
 
 from torch import fx
 
+from growlib.units.exported import place_of
 from growlib.units.follow import Call, rule
 from growlib.units.sizes import Size, factors_of, fixed, product, split
 
@@ -201,15 +202,18 @@ def attention(call: Call) -> list[Size]:
 def batch_norm(call: Call) -> list[Size]:
     sizes = call.sizes(call["input"])
     call.fix([*sizes[:1], *sizes[2:]])
-    for name in ("weight", "bias", "running_mean", "running_var"):
-        _normed(call, call[name], 0, sizes[1])
+    for name in NORMS:
+        _normed(call, name, 0, sizes[1])
     return sizes
 
 
-def _normed(call: Call, tensor, dim: int, size: Size):
-    if tensor is not None:
-        call.equal(size, call.sizes(tensor)[dim])
-        call.role(tensor, dim, "norm")
+NORMS = {"weight": "norm", "bias": "shift", "running_mean": "mean", "running_var": "variance"}
+
+
+def _normed(call: Call, name: str, dim: int, size: Size):
+    if call[name] is not None:
+        call.equal(size, call.sizes(call[name])[dim])
+        call.role(call[name], dim, NORMS[name])
 
 
 @rule("group_norm")
@@ -217,20 +221,13 @@ def group_norm(call: Call) -> list[Size]:
     sizes = call.sizes(call["input"])
     call.fix(sizes[2:])
     for name in ("weight", "bias"):
-        _normed(call, call[name], 0, sizes[1])
+        _normed(call, name, 0, sizes[1])
     if call["num_groups"] == 1:
         call.fix(sizes[1:2])
         return sizes
-    _, own = split(sizes[1], call["num_groups"], f"the groups of {place(call)} mix several widths")
+    _, own = split(sizes[1], call["num_groups"], f"the groups of {place_of(call.node)} mix several widths")
     call.fix([own], _group_reason(call))
     return sizes
-
-
-def place(call: Call) -> str:
-    """Where a call is made."""
-    from growlib.units.exported import place_of
-
-    return place_of(call.node)
 
 
 @rule("layer_norm", "rms_norm")
@@ -239,10 +236,10 @@ def layer_norm(call: Call) -> list[Size]:
     normed = sizes[-count:]
     for name in ("weight", "bias"):
         for dim in range(-count, 0) if call[name] is not None else ():
-            _normed(call, call[name], dim, normed[dim])
+            _normed(call, name, dim, normed[dim])
     lone = count == 1 and len(factors_of(normed[0])) <= 1 and normed[0].root.kind != "sum"
     if not lone or call["weight"] is None:
-        call.fix(normed, f"{place(call)} takes the mean over several widths, or has no scale to make up for more units")
+        call.fix(normed, f"{place_of(call.node)} takes the mean over several widths, or has no scale to make up for more units")
     call.mark(normed[-1], "centred" if call.name == "layer_norm" else "averaged")
     return sizes
 

@@ -1,0 +1,153 @@
+"""growable: finds the widths of any model that torch.export takes, and proves all of them before it lists one."""
+
+import torch
+from torch import nn
+from torch.utils._pytree import tree_map
+
+from growlib.compiled import as_written
+from growlib.units import rules_calls, rules_layers  # noqa: F401  (they fill the table of rules)
+from growlib.units.exported import View, export
+from growlib.units.follow import Follower
+from growlib.units.hidden import Hidden, Table
+from growlib.units.literals import attributes_of
+from growlib.units.numbers import Side
+from growlib.units.proof import Problem, as_grown, blame, compare_calls, steps
+from growlib.units.sizes import equal
+from growlib.units.widths import Places, names_of, refusals, refuse_lonely, table_of
+
+SMALL = 20_000_000  # parameters of a model whose numbers are compared in float64
+
+
+def growable(model: nn.Module, *args, **kwargs) -> nn.Module:
+    """Finds what can grow in a model, and proves it.
+
+    The model is exported by torch.export, sizes are followed through its calls, and all widths that were found are
+    tried at once, by their smallest steps: the calls must stay the same but for the sizes foretold, and the values at
+    the places of the old units must stay what they were. What fails is refused, and the rest is tried again.
+
+    Args:
+        model: Any module that torch.export takes. Its tensors stay the same objects, and nothing in it changes.
+        args: Its inputs, of the shapes that it takes.
+        kwargs: Inputs by name.
+
+    Returns:
+        The same model. `hidden_of(model)` lists what can change, and `model.refused` tells why the rest cannot: {name
+        of the module: reason}.
+
+    Raises:
+        ValueError: If torch.export cannot take it. Nothing has changed then.
+        TypeError: For a DistributedDataParallel.
+    """
+    if isinstance(model, nn.parallel.DistributedDataParallel):
+        raise TypeError(
+            "a DistributedDataParallel holds on to the parameters it was built with: pass the model inside of it to "
+            "growable, before it is wrapped"
+        )
+    written = as_written(model)
+    search = Search(written, *_doubled(args, kwargs))
+    search.run()
+    written._hidden, written.refused, written._table = search.hidden, search.refused, search.table
+    return model
+
+
+def _doubled(args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+    """Two examples: a batch of one hides what is flattened."""
+    tensors = []
+    tree_map(lambda value: tensors.append(value) if torch.is_tensor(value) and value.ndim else None, (args, kwargs))
+    sizes = {len(tensor) for tensor in tensors}
+    if len(sizes) != 1 or sizes == {2}:
+        return args, kwargs
+    double = sizes == {1}
+    return tree_map(
+        lambda v: v if not torch.is_tensor(v) or not v.ndim else torch.cat([v, v]) if double else v[:2], (args, kwargs)
+    )
+
+
+class Search:
+    """Follows, tries, and refuses, until what is left is proved."""
+
+    def __init__(self, model: nn.Module, args: tuple, kwargs: dict):
+        self.model, self.args, self.kwargs, self.places = model, args, kwargs, Places(model)
+        self.views = [(False, export(model, args, kwargs, False))]
+        train = export(model, args, kwargs, True)
+        if train.text() != self.views[0][1].text():
+            self.views.append((True, train))
+        self.follower, self.known = Follower(), []
+        for _, view in self.views:
+            self.known.append(self.follower.follow(view))
+        self._tie_attentions()
+        self.options, self.turn = {}, {}
+        self.trials = 0
+
+    def _tie_attentions(self):
+        """torch's attention counts the entries of a head as those of a token over the number of heads."""
+        for module in self.model.modules():
+            if isinstance(module, nn.MultiheadAttention):
+                axes = [self.follower.axes.get(id(t)) for t in (module.out_proj.weight, module.in_proj_weight)]
+                if axes[0]:
+                    equal(*axes[0], "torch's attention has as many units inside as outside")
+                if all(axes):
+                    equal(axes[1][1], axes[0][1], "torch's attention has as many units inside as outside")
+
+    def run(self):
+        """Tries and refuses until nothing fails."""
+        while problems := self._problems():
+            for problem in problems:
+                problem.settle()
+        self.refused = refusals(self.follower, self.places)
+
+    def _problems(self) -> list[Problem]:
+        self._settle_lonely()
+        self.names = names_of(self.follower)
+        self.table, self.hidden = table_of(self.follower, self.places)
+        if not self.hidden:
+            return []
+        self.sizes = steps(self.hidden)
+        self.trials += 1
+        attributes = self._attributes()
+        self.table.attributes = attributes
+        with as_grown(self.table, self.sizes, attributes):
+            try:
+                grown = [export(self.model, self.args, self.kwargs, training) for training, _ in self.views]
+            except ValueError as error:
+                views = [(view, known) for (_, view), known in zip(self.views, self.known, strict=True)]
+                return blame(error, self.follower, views) or self._everything(str(error.__cause__))
+        return self._compared(grown)
+
+    def _settle_lonely(self):
+        before = None
+        while before != (before := len(names_of(self.follower))):
+            refuse_lonely(self.follower, self.places)
+
+    def _attributes(self) -> list:
+        found = {}
+        for (_, view), known in zip(self.views, self.known, strict=True):
+            self.follower.sizes = known
+            for key, options in attributes_of(self.model, self.follower, view, self.names).items():
+                found.setdefault(key, []).extend(o for o in options if o not in found.get(key, ()))
+        return [(*key, options[0]) for key, options in found.items() if options[0] is not None]
+
+    def _compared(self, grown: list[View]) -> list[Problem]:
+        problems = []
+        for (_, view), known, new in zip(self.views, self.known, grown, strict=True):
+            self.follower.sizes, self.follower.view = known, view
+            problems += compare_calls(self.follower, view, new, self.names, self.sizes)
+        return [p for p in problems if p.sizes] or self._moved(grown)
+
+    def _moved(self, grown: list[View]) -> list[Problem]:
+        size, problems = sum(tensor.numel() for tensor in self.follower.tensors.values()), []
+        for (_, view), known, new in zip(self.views, self.known, grown, strict=True):
+            self.follower.sizes, self.follower.view = known, view
+            for dtype in (torch.float64, torch.float32) if size <= SMALL else (torch.float32,):
+                try:
+                    side = Side(self.follower, self.names, self.hidden, self.sizes, dtype)
+                    with torch.random.fork_rng(devices=[]):
+                        problems += side.compare(view, new)
+                    break
+                except RuntimeError:
+                    if dtype is torch.float32:
+                        raise
+        return [p for p in problems if p.sizes]
+
+    def _everything(self, reason: str) -> list[Problem]:
+        return [Problem(tuple(self.names), f"the model fails when they are more: {reason.splitlines()[0]}")]
