@@ -6,12 +6,13 @@ from torch.utils._pytree import tree_map
 
 from growlib.compiled import as_written
 from growlib.units import rules_calls, rules_layers  # noqa: F401  (they fill the table of rules)
-from growlib.units.exported import View, export
+from growlib.units.attributes import noted
+from growlib.units.exported import View, export, module_of
 from growlib.units.follow import Follower
 from growlib.units.hidden import Hidden, Table
 from growlib.units.literals import attributes_of
 from growlib.units.numbers import Side
-from growlib.units.proof import Problem, as_grown, blame, compare_calls, steps
+from growlib.units.proof import Problem, as_grown, blame, compare_calls, failed_at, steps
 from growlib.units.sizes import equal
 from growlib.units.widths import Places, names_of, refusals, refuse_lonely, table_of
 
@@ -76,8 +77,7 @@ class Search:
         for _, view in self.views:
             self.known.append(self.follower.follow(view))
         self._tie_attentions()
-        self.options, self.turn = {}, {}
-        self.trials = 0
+        self.trials, self.suspects = 0, set()
 
     def _tie_attentions(self):
         """torch's attention counts the entries of a head as those of a token over the number of heads."""
@@ -110,9 +110,19 @@ class Search:
             try:
                 grown = [export(self.model, self.args, self.kwargs, training) for training, _ in self.views]
             except ValueError as error:
-                views = [(view, known) for (_, view), known in zip(self.views, self.known, strict=True)]
-                return blame(error, self.follower, views) or self._everything(str(error.__cause__))
+                return self._failed(error)
         return self._compared(grown)
+
+    def _failed(self, error: ValueError) -> list[Problem]:
+        """What an export failed at: numbers of the modules there, which are tried first, or sizes that must stay."""
+        views = [(view, known) for (_, view), known in zip(self.views, self.known, strict=True)]
+        failed, modules = failed_at(error, views), dict(self.model.named_modules())
+        near = {module_of(node) for call, _ in failed for node in (call, *call.all_input_nodes)}
+        suspects = {type(modules[path]) for path in near if path in modules and not noted(modules[path])}
+        if suspects - self.suspects:
+            self.suspects |= suspects
+            return [Problem((), "")]
+        return blame(self.follower, failed) or self._everything(str(error.__cause__))
 
     def _settle_lonely(self):
         before = None
@@ -123,7 +133,7 @@ class Search:
         found = {}
         for (_, view), known in zip(self.views, self.known, strict=True):
             self.follower.sizes = known
-            for key, options in attributes_of(self.model, self.follower, view, self.names).items():
+            for key, options in attributes_of(self.model, self.follower, view, self.names, self.suspects).items():
                 found.setdefault(key, []).extend(o for o in options if o not in found.get(key, ()))
         return [(*key, options[0]) for key, options in found.items() if options[0] is not None]
 

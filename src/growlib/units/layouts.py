@@ -5,7 +5,9 @@ The axis of a layer behind `flatten` is `("*", "w3", 49)`, that of one behind `c
 compared, and are read with the sizes of today.
 """
 
+from itertools import accumulate, takewhile
 from math import prod
+from operator import mul
 
 import torch
 from torch import Tensor
@@ -34,6 +36,8 @@ def _product(parts: list):
         flat += part[1:] if isinstance(part, tuple) and part[0] == "*" else [part]
     for part in flat:
         last = found[-1] if found else None
+        if isinstance(part, int) and isinstance(last, int):
+            part, last = part * found.pop(), found[-1] if found else None
         if isinstance(part, int) and isinstance(last, tuple) and last[0] == "/" and part % last[2] == 0:
             found[-1:] = [last[1]] if part == last[2] else [last[1], part // last[2]]
         else:
@@ -74,6 +78,11 @@ def labels(layout, width: str, sizes: dict[str, int]) -> Tensor:
     return found
 
 
+def coarse(layout, width: str) -> bool:
+    """Whether an axis has one entry for a group of units."""
+    return isinstance(layout, tuple) and (layout[:2] == ("/", width) or any(coarse(part, width) for part in layout[1:]))
+
+
 def positions(layout, width: str, sizes: dict[str, int]) -> Tensor:
     """Where the units of a width lie along an axis: (units, entries of a unit)."""
     told = labels(layout, width, sizes)
@@ -98,13 +107,14 @@ def kept(layout, before: dict[str, int], after: dict[str, int]) -> Tensor:
 
 def together(sizes: list[Size], width: Size) -> int:
     """How many entries lie together for a unit in all of these sizes: the product of the fixed factors behind it."""
-    behind = [factors for size in sizes for factors in _behind(size, width)]
-    found = 1
-    for factors in zip(*behind, strict=False):
-        if len({factor.size for factor in factors}) > 1 or any(factor.kind != "fixed" for factor in factors):
-            break
-        found *= factors[0].size
-    return found
+    behind = [_runs(factors) for size in sizes for factors in _behind(size, width)]
+    return max(set.intersection(*behind)) if behind else 1
+
+
+def _runs(factors: list[Size]) -> set[int]:
+    """The products of the first few factors, while they are fixed."""
+    fixed = list(takewhile(lambda factor: factor.kind == "fixed", factors))
+    return {1, *accumulate((factor.size for factor in fixed), mul)}
 
 
 def _behind(size: Size, width: Size) -> list[list[Size]]:

@@ -40,8 +40,16 @@ def sized(follower: Follower, node: fx.Node) -> list[tuple[int, Size]]:
     return []
 
 
-def attributes_of(model: nn.Module, follower: Follower, view: View, names: dict) -> dict:
+def attributes_of(model: nn.Module, follower: Follower, view: View, names: dict, more: set[type]) -> dict:
     """The numbers that modules of other people keep, and what each may be the size of.
+
+    Args:
+        model: What was exported.
+        follower: What knows the sizes of the view's graph.
+        view: The calls.
+        names: Of the widths.
+        more: Classes of modules whose numbers may be the size of anything in their calls, not only of what stands
+            there as a plain number: the export leaves out what does nothing today, like a slice of everything.
 
     Returns:
         For (module, name), the layouts of all that is as large as it in the calls of that module, those that change
@@ -53,16 +61,16 @@ def attributes_of(model: nn.Module, follower: Follower, view: View, names: dict)
         if module is None or noted(module):
             continue
         own = {name: value for name, value in vars(module).items() if type(value) is int and value > 0}
-        for number, size in sized(follower, node) if own else ():
+        seen = sized(follower, node) if own else []
+        if own and type(module) in more:
+            seen += [(size.size, size) for size in follower.sizes[node] or () if isinstance(size, Size) and size.free()]
+        for number, size in seen:
             layout = frozen(size, names)
+            option = layout if widths_in(layout) else None
             for name, value in own.items():
-                if value == number and size.size == number:
-                    options = found.setdefault((module, name), [])
-                    option = layout if widths_in(layout) else None
-                    if option not in options:
-                        options.append(option)
-    changing = {key: sorted(options, key=lambda o: o is None) for key, options in found.items() if options != [None]}
-    return changing
+                if value == number == size.size and option not in found.setdefault((module, name), []):
+                    found[module, name].append(option)
+    return {key: sorted(options, key=lambda o: o is None) for key, options in found.items() if options != [None]}
 
 
 def plain(node: fx.Node) -> list:

@@ -130,6 +130,10 @@ class Side:
         """New units start in the way that keeps the function."""
         told = labels(entry.layout, hidden.own, self.after)
         fresh = (told >= self.before[hidden.own]).nonzero().flatten()
+        if entry.role == "consumer" and hidden.style != "plain":
+            return  # what reads them behind a norm finds zeros, and may be random
+        if entry.role == "shift" and hidden.style != "plain":
+            new.index_fill_(entry.axis, fresh, 0.0)
         if entry.role == "consumer" or (hidden.style in ("averaged", "summed") and entry.role in MADE):
             new.index_fill_(entry.axis, fresh, 0.0)
         elif hidden.style == "centred" and entry.role in MADE:
@@ -161,11 +165,11 @@ class Side:
         if torch.is_tensor(before) and sizes is not None:
             layouts = [frozen(size, self.names) for size in sizes]
             seen = at_old_places(after, layouts, self.before, self.after)
-            if seen.shape == before.shape and _same(seen, before, TOLERANCE[self.dtype]):
+            same = seen.shape == before.shape and _same(seen, before, TOLERANCE[self.dtype])
+            if after.is_floating_point() and not torch.equal(seen, before) and 0 not in after.stride():
+                _place(after, before, self._kept(old))  # in place, as others may look at the same memory
+            if same:
                 return []
-            healed = torch.randn_like(after) if after.is_floating_point() else torch.zeros_like(after)
-            _place(healed, before, self._kept(old))
-            self.new[old] = healed
             found = tuple(leaves_at(self.follower, old))
             return [Problem(found, f"new units move what {place_of(old)} puts out")]
         return []
@@ -182,11 +186,14 @@ def _same(first: Tensor, second: Tensor, tolerance: float) -> bool:
 
 def _place(target: Tensor, values: Tensor, places: list[Tensor]):
     """Writes values to some places along every axis."""
-    if not places:
+    if all(len(place) == size for place, size in zip(places, target.shape, strict=True)):
         target.copy_(values)
         return
-    grid = torch.meshgrid(*places, indexing="ij") if any(len(p) != n for p, n in zip(places, target.shape)) else None
-    if grid is None:
-        target.copy_(values)
-    else:
-        target[grid] = values
+    for axis in reversed(range(1, target.ndim)):  # not by an index of all axes, which would be larger than a weight
+        if len(places[axis]) != target.shape[axis]:
+            wide = target
+            for before in range(axis):
+                if len(places[before]) != target.shape[before]:
+                    wide = wide.index_select(before, places[before])
+            values = wide.index_copy(axis, places[axis], values)
+    target.index_copy_(0, places[0], values)

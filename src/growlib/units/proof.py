@@ -123,16 +123,21 @@ def _free(sizes) -> list[Size]:
     return [leaf for size in sizes for leaf in (size.free() if isinstance(size, Size) else _free(size))]
 
 
-def blame(error: BaseException, follower: Follower, views: list[tuple[View, dict]]) -> list[Problem]:
-    """The line of code that an export failed at, as problems of all calls that it makes."""
-    lines, nodes = _lines(error), {}
+def failed_at(error: BaseException, views: list[tuple[View, dict]]) -> list[tuple[fx.Node, dict]]:
+    """The calls of the line of code that an export failed at, in all modules that run it, and the sizes there."""
+    nodes = {}
     for view, sizes in views:
         for node in view.graph.nodes:
             if node.op == "call_function" and line_of(node):
                 nodes.setdefault(line_of(node), []).append((node, sizes))
-    line = next((line for line in reversed(lines) if line in nodes), None)
+    line = next((line for line in reversed(_lines(error)) if line in nodes), None)
+    return nodes.get(line, [])
+
+
+def blame(follower: Follower, failed: list[tuple[fx.Node, dict]]) -> list[Problem]:
+    """What must not change where calls failed: the smallest size that stands there as a number, or else all sizes."""
     problems, rest = [], []
-    for node, known in nodes.get(line, ()):
+    for node, known in failed:
         follower.sizes = known
         literal = sorted({leaf for _, size in sized(follower, node) for leaf in size.free()}, key=lambda s: s.size)
         reason = f"{place_of(node)} keeps a number of its own, and fails when they are more"

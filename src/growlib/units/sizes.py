@@ -6,7 +6,7 @@ them apart and put them together. What is free in the end are the widths of the 
 """
 
 from itertools import count
-from math import prod
+from math import lcm, prod
 
 _numbers = count()
 
@@ -186,6 +186,8 @@ def split(size: Size, outer: int, reason: str) -> tuple[Size, Size]:
 
 def _split_product(root: Size, outer: int, reason: str) -> tuple[Size, Size]:
     factors, need, before = factors_of(root), outer, []
+    if factors[0].kind == "free" and all(factor.kind == "fixed" for factor in factors[1:]):
+        return _regrouped(factors, outer, root.size // outer, reason)
     while need > 1:
         factor = factors.pop(0)
         if need % factor.size == 0:
@@ -200,6 +202,16 @@ def _split_product(root: Size, outer: int, reason: str) -> tuple[Size, Size]:
             root.fix(reason)
             return fixed(outer, reason), fixed(root.size // outer, reason)
     return product(before), product(factors)
+
+
+def _regrouped(factors: list[Size], outer: int, inner: int, reason: str) -> tuple[Size, Size]:
+    """Groups of one size, seen as groups of another: they change by what both sizes divide."""
+    own = prod(factor.size for factor in factors[1:])
+    both = lcm(own, inner)
+    if own != both:
+        factors[0].become("product", (Size(factors[0].size * own // both), fixed(both // own, reason)))
+    groups = factors[0].parts[0] if own != both else factors[0]
+    return product([groups, fixed(both // inner, reason)]), fixed(inner, reason)
 
 
 def _split_sum(root: Size, outer: int, inner: int, reason: str) -> tuple[Size, Size]:
