@@ -7,13 +7,13 @@ from torch.utils._pytree import tree_map
 from growlib.compiled import as_written
 from growlib.units import rules_calls, rules_layers  # noqa: F401  (they fill the table of rules)
 from growlib.units.attributes import noted
-from growlib.units.exported import View, export, module_of
+from growlib.units.exported import View, export, module_of, place_of
 from growlib.units.follow import Follower
 from growlib.units.hidden import Hidden, Table
-from growlib.units.literals import attributes_of
+from growlib.units.literals import attributes_of, sized
 from growlib.units.numbers import Side
 from growlib.units.proof import Problem, as_grown, blame, compare_calls, failed_at, steps
-from growlib.units.sizes import equal
+from growlib.units.sizes import Size, equal
 from growlib.units.widths import Places, names_of, refusals, refuse_lonely, table_of
 
 SMALL = 20_000_000  # parameters of a model whose numbers are compared in float64
@@ -77,7 +77,7 @@ class Search:
         for _, view in self.views:
             self.known.append(self.follower.follow(view))
         self._tie_attentions()
-        self.trials, self.suspects = 0, set()
+        self.trials, self.suspects, self.options, self.turns = 0, set(), {}, {}
 
     def _tie_attentions(self):
         """torch's attention counts the entries of a head as those of a token over the number of heads."""
@@ -118,11 +118,46 @@ class Search:
         views = [(view, known) for (_, view), known in zip(self.views, self.known, strict=True)]
         failed, modules = failed_at(error, views), dict(self.model.named_modules())
         near = {module_of(node) for call, _ in failed for node in (call, *call.all_input_nodes)}
+        if self._turned(near):
+            return [Problem((), "")]
         suspects = {type(modules[path]) for path in near if path in modules and not noted(modules[path])}
         if suspects - self.suspects:
             self.suspects |= suspects
             return [Problem((), "")]
+        if self._joined(failed):
+            return [Problem((), "")]
         return blame(self.follower, failed) or self._everything(str(error.__cause__))
+
+    def _turned(self, near: set[str]) -> bool:
+        """Takes the numbers of some modules for the sizes of something else, if there is anything left to try."""
+        turned = set()
+        for (module, name), options in self.options.items():
+            kind = _kind((module, name))
+            if self.places.paths[module] in near and self.turns.get(kind, 0) + 1 < len(options):
+                turned.add(kind)
+        for kind in turned:
+            self.turns[kind] = self.turns.get(kind, 0) + 1
+        return bool(turned)
+
+    def _joined(self, failed: list) -> bool:
+        """Makes one what code takes for one: `reshape(B, N, C)` of heads, where C is the width of the tokens."""
+        joined = False
+        for node, known in failed:
+            self.follower.sizes = known
+            for _, size in sized(self.follower, node):
+                for other in self._as_large(node, known, size):
+                    equal(size, other, f"{place_of(node)} counts them in another order")
+                    joined = True
+        return joined
+
+    def _as_large(self, node, known: dict, size: Size) -> list[Size]:
+        """The widths in the calls of the same module that are as large as a size and not in it."""
+        if len(size.leaves()) < 2 or not size.free():
+            return []
+        near = [source for source in known if module_of(source) == module_of(node) and source.op == "call_function"]
+        dims = [d for n in near for s in (n, *n.all_input_nodes) for d in known[s] or () if isinstance(d, Size)]
+        found = {dim.root for dim in dims if dim.size == size.size and dim.root.kind == "free"}
+        return [dim for dim in found if dim not in size.leaves()]
 
     def _settle_lonely(self):
         before = None
@@ -135,7 +170,9 @@ class Search:
             self.follower.sizes = known
             for key, options in attributes_of(self.model, self.follower, view, self.names, self.suspects).items():
                 found.setdefault(key, []).extend(o for o in options if o not in found.get(key, ()))
-        return [(*key, options[0]) for key, options in found.items() if options[0] is not None]
+        self.options = found
+        chosen = {key: options[min(self.turns.get(_kind(key), 0), len(options) - 1)] for key, options in found.items()}
+        return [(*key, option) for key, option in chosen.items() if option is not None]
 
     def _compared(self, grown: list[View]) -> list[Problem]:
         problems = []
@@ -161,3 +198,8 @@ class Search:
 
     def _everything(self, reason: str) -> list[Problem]:
         return [Problem(tuple(self.names), f"the model fails when they are more: {reason.splitlines()[0]}")]
+
+
+def _kind(key: tuple[nn.Module, str]) -> tuple[type, str]:
+    """Modules of one class keep the same numbers for the same things."""
+    return type(key[0]), key[1]

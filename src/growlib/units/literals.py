@@ -55,22 +55,28 @@ def attributes_of(model: nn.Module, follower: Follower, view: View, names: dict,
         For (module, name), the layouts of all that is as large as it in the calls of that module, those that change
         first; None among them for something that stays.
     """
-    found, modules = {}, dict(model.named_modules())
+    found, rest, modules = {}, {}, dict(model.named_modules())
     for node in view.graph.nodes:
         module = modules.get(module_of(node)) if node.op == "call_function" else None
         if module is None or noted(module):
             continue
         own = {name: value for name, value in vars(module).items() if type(value) is int and value > 0}
-        seen = sized(follower, node) if own else []
-        if own and type(module) in more:
-            seen += [(size.size, size) for size in follower.sizes[node] or () if isinstance(size, Size) and size.free()]
-        for number, size in seen:
-            layout = frozen(size, names)
-            option = layout if widths_in(layout) else None
-            for name, value in own.items():
-                if value == number == size.size and option not in found.setdefault((module, name), []):
-                    found[module, name].append(option)
-    return {key: sorted(options, key=lambda o: o is None) for key, options in found.items() if options != [None]}
+        for number, size in sized(follower, node) if own else ():
+            if number == size.size:
+                _note(found, module, own, size, names)
+        for size in follower.sizes[node] or () if own and type(module) in more else ():
+            if isinstance(size, Size) and size.free():
+                _note(rest, module, own, size, names)
+    found = {**rest, **found}
+    return {key: sorted(options, key=lambda o: o is None) for key, options in found.items() if set(options) != {None}}
+
+
+def _note(found: dict, module: nn.Module, own: dict[str, int], size: Size, names: dict):
+    layout = frozen(size, names)
+    option = layout if widths_in(layout) else None
+    for name, value in own.items():
+        if value == size.size and option not in found.setdefault((module, name), []):
+            found[module, name].append(option)
 
 
 def plain(node: fx.Node) -> list:

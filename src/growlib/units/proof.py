@@ -139,7 +139,7 @@ def blame(follower: Follower, failed: list[tuple[fx.Node, dict]]) -> list[Proble
     problems, rest = [], []
     for node, known in failed:
         follower.sizes = known
-        literal = sorted({leaf for _, size in sized(follower, node) for leaf in size.free()}, key=lambda s: s.size)
+        literal = sorted({f for n, size in sized(follower, node) if n == size.size for f in size.free()}, key=lambda s: s.size)
         reason = f"{place_of(node)} keeps a number of its own, and fails when they are more"
         problems += [Problem((literal[0],), reason)] if literal else []
         rest += [_problem(follower, node, reason)]

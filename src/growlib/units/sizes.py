@@ -115,7 +115,7 @@ def equal(first: Size, second: Size, reason: str):
         a.link = b
     elif a.kind == "fixed":
         b.fix(a.reason)
-        a.link = b
+        a.link = None if a in b.leaves() else b
     else:
         _align(a, b, reason)
 
