@@ -126,6 +126,7 @@ class Search:
             return [Problem((), "")]
         if self._joined(failed):
             return [Problem((), "")]
+        self.turns.clear()
         return blame(self.follower, failed) or self._everything(str(error.__cause__))
 
     def _turned(self, near: set[str]) -> bool:

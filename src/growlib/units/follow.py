@@ -66,9 +66,7 @@ class Follower:
         if call.name == "getitem":
             found = self.sizes[node.args[0]]
             return found[node.args[1]] if isinstance(found, list) and node.args[1] < len(found) else call.unknown()
-        found = RULES.get(call.name)
-        if found is None and torch.Tag.pointwise in getattr(node.target, "tags", ()):
-            found = RULES["pointwise"]
+        found = RULES["pointwise"] if treats_alike(call.name, node) else RULES.get(call.name)
         sizes = call.unknown() if found is None else found(call)
         return call.checked(sizes)
 
@@ -103,6 +101,13 @@ def new_like(node: fx.Node, reason: str):
 
 def _fixed_shape(value, reason: str):
     return [fixed(int(size), reason) for size in value.shape] if torch.is_tensor(value) else None
+
+
+def treats_alike(name: str, node: fx.Node) -> bool:
+    """Whether a call treats every entry alike: torch says so of most that do, and the table of the others."""
+    if name in RULES:
+        return RULES[name] is RULES["pointwise"]
+    return torch.Tag.pointwise in getattr(node.target, "tags", ())
 
 
 class Call:

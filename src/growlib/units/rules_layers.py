@@ -204,6 +204,8 @@ def batch_norm(call: Call) -> list[Size]:
     call.fix([*sizes[:1], *sizes[2:]])
     for name in NORMS:
         _normed(call, name, 0, sizes[1])
+    if not call.is_data(call["input"]):  # standardised weights
+        call.keep_origin(call["input"], list(range(len(sizes))))
     return sizes
 
 
