@@ -153,7 +153,7 @@ class Search:
 
     def _as_large(self, node, known: dict, size: Size) -> list[Size]:
         """The widths in the calls of the same module that are as large as a size and not in it."""
-        if len(size.leaves()) < 2 or not size.free():
+        if len(size.leaves()) < 2 and size.free():
             return []
         near = [source for source in known if module_of(source) == module_of(node) and source.op == "call_function"]
         dims = [d for n in near for s in (n, *n.all_input_nodes) for d in known[s] or () if isinstance(d, Size)]

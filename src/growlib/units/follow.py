@@ -7,7 +7,7 @@ import torch
 from torch import fx
 
 from growlib.units.exported import View, module_of, place_of
-from growlib.units.sizes import Size, equal, fixed
+from growlib.units.sizes import INPUT, Size, equal, fixed
 
 RULES = {}  # by the name of the ATen call
 
@@ -74,7 +74,7 @@ class Follower:
         tensor = self.view.tensors.get(node.name)
         if tensor is None:
             self.data.add(node)
-            return new_like(node, "they are the model's input")
+            return new_like(node, INPUT)
         if node.name not in self.view.names:
             return [fixed(size, "they meet a constant") for size in tensor.shape]
         key = id(tensor)

@@ -16,7 +16,7 @@ from growlib.units.sizes import Size
 MADE = {"producer", "bias", "add"}
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}  # relative to the largest value of the call
 NEAR = 1e-5  # where an eps is added to a mean over more units, which growth does not change
-DRAWN = {"rand", "randn", "bernoulli", "bernoulli_", "rand_like", "randn_like", "uniform_", "normal_", "randperm"}
+DRAWN = {"empty", "new_empty", "empty_like", "rand", "randn", "bernoulli", "bernoulli_", "rand_like", "randn_like", "uniform_", "normal_", "randperm"}
 DROPPED = {"dropout", "dropout_", "feature_dropout", "alpha_dropout", "feature_alpha_dropout"}
 
 

@@ -51,7 +51,16 @@ class Size:
 
     def why(self) -> str | None:
         """The reason why it can't change, if it has one."""
-        return next((leaf.reason for leaf in self.leaves() if leaf.kind == "fixed" and leaf.reason), None)
+        return telling(*(leaf.reason for leaf in self.leaves() if leaf.kind == "fixed")) or None
+
+
+INPUT = "they are the model's input"
+
+
+def telling(*reasons: str | None) -> str:
+    """The reason that says most: positions and examples are fixed because they are the input, and so for no reason."""
+    given = [reason for reason in reasons if reason]
+    return next((reason for reason in given if reason != INPUT), given[0] if given else "")
 
 
 def fixed(size: int, reason: str = "") -> Size:
@@ -65,7 +74,7 @@ def product(parts: list[Size]) -> Size:
     if len(factors) == 1:
         return factors[0]
     if all(factor.root.kind == "fixed" for factor in factors):
-        return fixed(prod(f.size for f in factors), next((f.root.reason for f in factors if f.root.reason), ""))
+        return fixed(prod(f.size for f in factors), telling(*(f.root.reason for f in factors)))
     whole = Size(prod(factor.size for factor in factors))
     whole.become("product", tuple(factors))
     return whole
@@ -115,6 +124,8 @@ def equal(first: Size, second: Size, reason: str):
         a.link = b
     elif a.kind == "fixed":
         b.fix(a.reason)
+        if b.kind == "fixed":
+            b.reason = telling(b.reason, a.reason)
         a.link = None if a in b.leaves() else b
     else:
         _align(a, b, reason)
@@ -321,7 +332,7 @@ def _merged(factors: list[Size]) -> list[Size]:
     merged = []
     for factor in factors:
         if merged and factor.kind == merged[-1].kind == "fixed":
-            merged[-1] = fixed(merged[-1].size * factor.size, merged[-1].reason or factor.reason)
+            merged[-1] = fixed(merged[-1].size * factor.size, telling(merged[-1].reason, factor.reason))
         else:
             merged.append(factor)
     return merged
