@@ -10,6 +10,7 @@ from growlib.units.attributes import noted
 from growlib.units.exported import View, export, module_of, place_of
 from growlib.units.follow import Follower
 from growlib.units.hidden import Hidden, Table
+from growlib.units.loading import resize_on_load
 from growlib.units.literals import attributes_of, sized
 from growlib.units.numbers import Side
 from growlib.units.proof import Problem, as_grown, blame, compare_calls, failed_at, steps
@@ -47,6 +48,7 @@ def growable(model: nn.Module, *args, **kwargs) -> nn.Module:
     written = as_written(model)
     search = Search(written, *_doubled(args, kwargs))
     search.run()
+    resize_on_load(written)
     written._hidden, written.refused, written._table = search.hidden, search.refused, search.table
     return model
 
@@ -155,7 +157,8 @@ class Search:
         """The widths in the calls of the same module that are as large as a size and not in it."""
         if len(size.leaves()) < 2 and size.free():
             return []
-        near = [source for source in known if module_of(source) == module_of(node) and source.op == "call_function"]
+        path = module_of(node)
+        near = [n for n in known if n.op == "call_function" and f"{module_of(n)}.".startswith(f"{path}." if path else "")]
         dims = [d for n in near for s in (n, *n.all_input_nodes) for d in known[s] or () if isinstance(d, Size)]
         found = {dim.root for dim in dims if dim.size == size.size and dim.root.kind == "free"}
         return [dim for dim in found if dim not in size.leaves()]

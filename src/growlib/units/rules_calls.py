@@ -129,6 +129,8 @@ def concatenated(call: Call) -> list[Size]:
     for tensor in tensors if call.is_data(call.node) else ():
         for place in range(len(call.shape)) if not call.is_data(tensor) else ():
             call.role(tensor, place, "add")
+    for tensor in () if call.is_data(call.node) else tensors:
+        call.keep_origin(tensor, [place if place != dim else None for place in range(len(call.shape))])
     found = list(shapes[0])
     for shape in shapes[1:]:
         for place, size in enumerate(shape):

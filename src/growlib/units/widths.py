@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+import torch
 from torch import nn
 
 from growlib.units.follow import Follower
@@ -41,7 +42,7 @@ def refuse_lonely(follower: Follower, places: Places):
             known = follower.roles.get((key, axis), set())
             if not known:
                 size.fix(f"{places.name(key)!r} is used in a way that is not followed")
-            elif _is_buffer(places, key) and not known & {"mean", "variance"}:
+            elif _is_told(places, key, known):
                 size.fix(f"the buffer {places.name(key)!r} holds something for each of them")
     for width, uses in uses_of(follower).items():
         roles = set().union(*(follower.roles[use] for use in uses))
@@ -56,9 +57,11 @@ def refuse_lonely(follower: Follower, places: Places):
             width.fix(f"they are {' and '.join(sorted(marks))}: no start of new units keeps all of that")
 
 
-def _is_buffer(places: Places, key: int) -> bool:
+def _is_told(places: Places, key: int, roles: set[str]) -> bool:
+    """Whether a tensor holds what nobody learns: a buffer that is no statistic and no bias of zero."""
     module, name = places.holders[key][0]
-    return name in module._buffers
+    statistic = roles & {"mean", "variance"} or (roles == {"bias"} and not module._buffers.get(name, torch.ones(1)).any())
+    return name in module._buffers and not statistic
 
 
 def marks_of(follower: Follower) -> dict[Size, set[str]]:
