@@ -214,6 +214,8 @@ class Fill:
         """The weights that read new units, or all of them."""
         for entry, columns in zip(seen.reader_entries(), outgoing, strict=True):
             columns = columns.movedim(1, 0)  # (by x spread, outputs, ...)
+            if self.neutral and "raw" in entry.also:
+                columns = torch.zeros_like(columns)
             where = self.hidden.places(entry, self.by)
             if len(columns) < where.numel():
                 where = where[self.hidden.width :]

@@ -19,7 +19,8 @@ class Entry:
         axis: Along which the units lie.
         role: producer, bias, one of NORMS, add (to what was made) or consumer.
         layout: How they lie there.
-        also: What else it does with them: a tied tensor makes and reads.
+        also: What else it does with them: a tied tensor makes and reads; "raw" of one that reads them before a norm
+            that others read them behind.
     """
 
     module: nn.Module

@@ -135,7 +135,7 @@ class Side:
         """New units start in the way that keeps the function."""
         told = labels(entry.layout, hidden.own, self.after)
         fresh = (told >= self.before[hidden.own]).nonzero().flatten()
-        if entry.role == "consumer" and hidden.style != "plain":
+        if entry.role == "consumer" and hidden.style != "plain" and "raw" not in entry.also:
             return  # what reads them behind a norm finds zeros, and may be random
         if entry.role == "shift" and hidden.style != "plain":
             new.index_fill_(entry.axis, fresh, 0.0)
@@ -165,6 +165,15 @@ class Side:
 
     # --------------------------------------------------------------------------------------------------- the comparison
 
+    def _read_raw(self, node: fx.Node) -> bool:
+        """Whether a weight reads units before a norm, though others do so behind it: it must start with zeros."""
+        tensors = [self.view.tensors.get(source.name) for source in node.all_input_nodes]
+        entries = [pair for tensor in tensors for pair in self.entries.get(id(tensor), ())]
+        found = [e for own, e in entries if e.role == "consumer" and own.style != "plain" and "raw" not in e.also]
+        for entry in found:
+            entry.also += ("raw",)
+        return bool(found)
+
     def _is_mean(self, node: fx.Node) -> bool:
         """A mean square over more units is smaller, until the scale of the norm makes up for it."""
         call = Call(self.follower, node)
@@ -186,6 +195,9 @@ class Side:
                 _place(after, before, self._kept(old))  # in place, as others may look at the same memory
             if same:
                 return []
+            if self._read_raw(old):
+                self._compute(old, new)
+                return self._difference(old, new)
             found = tuple(leaves_at(self.follower, old))
             return [Problem(found, f"new units move what {place_of(old)} puts out")]
         return []
