@@ -149,7 +149,9 @@ def _grows_exactly(model, example):
         fresh = list(range(hidden.width - 6 * hidden.unit, hidden.width))
         remove_units(hidden, fresh)
     if all(hidden.style == "plain" for hidden in model._hidden):
-        assert {name: value.shape for name, value in model.state_dict().items()} == {n: v.shape for n, v in state.items()}
+        assert {name: value.shape for name, value in model.state_dict().items()} == {
+            n: v.shape for n, v in state.items()
+        }
 
 
 def test_a_random_start_moves_the_outputs():

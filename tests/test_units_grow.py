@@ -10,7 +10,8 @@ from torch import nn
 
 from growlib.growth import widen
 from growlib.units.discovery import growable
-from growlib.units.grow import as_before, insert_units, remove_units
+from growlib.units.grow import insert_units, remove_units
+from growlib.units.replacing import as_before
 
 
 def found(model):

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from growlib.units.layouts import coarse, frozen, kept, labels, positions, size_of, together, widths_in
-from growlib.units.sizes import Size, cut, equal, factors_of, fixed, product, reshape, segments_of, split, total
+from growlib.units.shapes import reshape
+from growlib.units.sizes import Size, cut, equal, factors_of, fixed, product, segments_of, split, total
 
 WHY = "for a test"
 
@@ -137,6 +138,8 @@ def test_units_that_come_in_groups_are_listed_one_by_one():
     assert widths_in(("+", "g", ("*", 3, "h"))) == {"g", "h"}
 
 
-@pytest.mark.parametrize("layout, places", [(("+", "a", "b", "a"), [[0, 4], [1, 5]]), (("*", 2, "a"), [[0, 2], [1, 3]])])
+@pytest.mark.parametrize(
+    "layout, places", [(("+", "a", "b", "a"), [[0, 4], [1, 5]]), (("*", 2, "a"), [[0, 2], [1, 3]])]
+)
 def test_positions(layout, places):
     assert torch.equal(positions(layout, "a", {"a": 2, "b": 2}), torch.tensor(places))

@@ -5,13 +5,12 @@ from torch import nn
 from torch.utils._pytree import tree_map
 
 from growlib.compiled import as_written
-from growlib.units import rules_calls, rules_layers  # noqa: F401  (they fill the table of rules)
+from growlib.units import rules_calls, rules_layers, rules_pieces, rules_positions  # noqa: F401  (the table of rules)
 from growlib.units.attributes import noted
 from growlib.units.exported import View, export, module_of, place_of
 from growlib.units.follow import Follower
-from growlib.units.hidden import Hidden, Table
-from growlib.units.loading import resize_on_load
 from growlib.units.literals import attributes_of, sized
+from growlib.units.loading import resize_on_load
 from growlib.units.numbers import Side
 from growlib.units.proof import Problem, as_grown, blame, compare_calls, failed_at, steps
 from growlib.units.sizes import Size, equal
@@ -158,7 +157,9 @@ class Search:
         if len(size.leaves()) < 2 and size.free():
             return []
         path = module_of(node)
-        near = [n for n in known if n.op == "call_function" and f"{module_of(n)}.".startswith(f"{path}." if path else "")]
+        near = [
+            n for n in known if n.op == "call_function" and f"{module_of(n)}.".startswith(f"{path}." if path else "")
+        ]
         dims = [d for n in near for s in (n, *n.all_input_nodes) for d in known[s] or () if isinstance(d, Size)]
         found = {dim.root for dim in dims if dim.size == size.size and dim.root.kind == "free"}
         return [dim for dim in found if dim not in size.leaves()]

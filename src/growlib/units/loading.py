@@ -2,9 +2,9 @@
 
 from torch import Tensor, nn
 
-from growlib.units.grow import note
 from growlib.units.hidden import Table
 from growlib.units.layouts import size_of, widths_in
+from growlib.units.replacing import note
 
 
 def resize_on_load(model: nn.Module):

@@ -11,12 +11,24 @@ from growlib.units.follow import Call, Follower, treats_alike
 from growlib.units.hidden import Entry, Hidden
 from growlib.units.layouts import frozen, kept, labels, size_of
 from growlib.units.proof import Problem, at_old_places, leaves_at
-from growlib.units.sizes import Size
 
 MADE = {"producer", "bias", "add"}
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}  # relative to the largest value of the call
 NEAR = 1e-5  # where an eps is added to a mean over more units, which growth does not change
-DRAWN = {"empty", "new_empty", "empty_like", "rand", "randn", "bernoulli", "bernoulli_", "rand_like", "randn_like", "uniform_", "normal_", "randperm"}
+DRAWN = {
+    "empty",
+    "new_empty",
+    "empty_like",
+    "rand",
+    "randn",
+    "bernoulli",
+    "bernoulli_",
+    "rand_like",
+    "randn_like",
+    "uniform_",
+    "normal_",
+    "randperm",
+}
 DROPPED = {"dropout", "dropout_", "feature_dropout", "alpha_dropout", "feature_alpha_dropout"}
 
 
@@ -66,7 +78,9 @@ class Side:
         pairs = fx.node.map_aggregate((old.args, old.kwargs), lambda value: self._pair(value)[0])
         self.old[old] = self._called(old, *pairs)
         by_name = dict(zip(new.all_input_nodes, old.all_input_nodes, strict=True))
-        args = fx.node.map_aggregate((new.args, new.kwargs), lambda v: self._pair(by_name[v])[1] if isinstance(v, fx.Node) else v)
+        args = fx.node.map_aggregate(
+            (new.args, new.kwargs), lambda v: self._pair(by_name[v])[1] if isinstance(v, fx.Node) else v
+        )
         if name in DRAWN:
             self.new[old] = self._drawn(old, new)
         else:
@@ -110,7 +124,7 @@ class Side:
         tensor = tensor.detach()
         return tensor.to(self.dtype, copy=True) if tensor.is_floating_point() else tensor.clone()
 
-    # ----------------------------------------------------------------------------------------------- the model's tensors
+    # -------------------------------------------------------------------------------------------- the model's tensors
 
     def _grown(self, tensor: Tensor) -> tuple[Tensor, Tensor]:
         old, generator = self._shaken(tensor)
@@ -163,7 +177,7 @@ class Side:
     def _number(self, tensor: Tensor) -> int:
         return list(self.follower.axes).index(id(tensor))
 
-    # --------------------------------------------------------------------------------------------------- the comparison
+    # ------------------------------------------------------------------------------------------------- the comparison
 
     def _read_raw(self, node: fx.Node) -> bool:
         """Whether a weight reads units before a norm, though others do so behind it: it must start with zeros."""

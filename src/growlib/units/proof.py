@@ -76,7 +76,7 @@ def as_grown(table: Table, sizes: dict[str, int], attributes: list) -> Iterator[
             setattr(module, name, old)
 
 
-# ------------------------------------------------------------------------------------------------------------ the calls
+# ---------------------------------------------------------------------------------------------------------- the calls
 
 
 def compare_calls(follower: Follower, view: View, grown: View, names: dict, sizes: dict[str, int]) -> list[Problem]:
@@ -139,7 +139,9 @@ def blame(follower: Follower, failed: list[tuple[fx.Node, dict]]) -> list[Proble
     problems, rest = [], []
     for node, known in failed:
         follower.sizes = known
-        literal = sorted({f for n, size in sized(follower, node) if n == size.size for f in size.free()}, key=lambda s: s.size)
+        literal = sorted(
+            {f for n, size in sized(follower, node) if n == size.size for f in size.free()}, key=lambda s: s.size
+        )
         reason = f"{place_of(node)} keeps a number of its own, and fails when they are more"
         problems += [Problem((literal[0],), reason)] if literal else []
         rest += [_problem(follower, node, reason)]

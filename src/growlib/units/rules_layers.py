@@ -241,7 +241,10 @@ def layer_norm(call: Call) -> list[Size]:
             _normed(call, name, dim, normed[dim])
     lone = count == 1 and len(factors_of(normed[0])) <= 1 and normed[0].root.kind != "sum"
     if not lone or call["weight"] is None:
-        call.fix(normed, f"{place_of(call.node)} takes the mean over several widths, or has no scale to make up for more units")
+        call.fix(
+            normed,
+            f"{place_of(call.node)} takes the mean over several widths, or has no scale to make up for more units",
+        )
     call.mark(normed[-1], "centred" if call.name == "layer_norm" else "averaged")
     return sizes
 

@@ -10,7 +10,18 @@ from growlib.units.hidden import Entry, Hidden, Table
 from growlib.units.layouts import frozen, labels, size_of, together, widths_in
 from growlib.units.sizes import Size
 
-FIRST = ("producer", "consumer", "bias", "norm", "shift", "mean", "variance", "scale", "slope", "add")  # what a tensor is taken for
+FIRST = (
+    "producer",
+    "consumer",
+    "bias",
+    "norm",
+    "shift",
+    "mean",
+    "variance",
+    "scale",
+    "slope",
+    "add",
+)  # what a tensor is taken for
 
 
 @dataclass
@@ -60,7 +71,9 @@ def refuse_lonely(follower: Follower, places: Places):
 def _is_told(places: Places, key: int, roles: set[str]) -> bool:
     """Whether a tensor holds what nobody learns: a buffer that is no statistic and no bias of zero."""
     module, name = places.holders[key][0]
-    statistic = roles & {"mean", "variance"} or (roles == {"bias"} and not module._buffers.get(name, torch.ones(1)).any())
+    statistic = roles & {"mean", "variance"} or (
+        roles == {"bias"} and not module._buffers.get(name, torch.ones(1)).any()
+    )
     return name in module._buffers and not statistic
 
 
@@ -104,7 +117,9 @@ def table_of(follower: Follower, places: Places) -> tuple[Table, list[Hidden]]:
     found, taken = [], set()
     for width, uses in uses_of(follower).items():
         name, unit = names[width]
-        entries = [_entry(places, averaging, key, axis, follower.roles[key, axis], layouts[key][axis]) for key, axis in uses]
+        entries = [
+            _entry(places, averaging, key, axis, follower.roles[key, axis], layouts[key][axis]) for key, axis in uses
+        ]
         first = next(key for key, axis in uses if "producer" in follower.roles[key, axis])
         style = next(iter(marks.get(width, {"plain"})))
         title = _untaken(places.name(first), taken)
