@@ -216,9 +216,10 @@ def test_data_in_forward_is_one_clear_error():
     assert not hasattr(model, "refused")
 
 
-def test_nothing_changes():
+@pytest.mark.parametrize("name", ["heads", "subclass"])
+def test_nothing_changes(name):
     torch.manual_seed(0)
-    model, example = CASES["heads"][0](), torch.randn(2, 7, 8)
+    model, example = CASES[name][0](), torch.randn(CASES[name][1])
     parameters, state = list(model.parameters()), copy.deepcopy(model.state_dict())
     kept = {name: vars(module).copy() for name, module in model.named_modules()}
     random_state = torch.get_rng_state()

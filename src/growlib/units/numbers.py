@@ -59,6 +59,7 @@ class Side:
         pairs = list(zip(view.graph.nodes, grown.graph.nodes, strict=True))
         left = Counter(source for old, _ in pairs for source in old.all_input_nodes)
         self.view, self.old, self.new, problems = view, {}, {}, []
+        self.written = {id(tensor) for tensor in map(view.tensors.get, _written(view)) if tensor is not None}
         for old, new in pairs:
             if old.op == "call_function":
                 self._compute(old, new)
@@ -130,20 +131,31 @@ class Side:
         old, generator = self._shaken(tensor)
         entries = self.entries.get(id(tensor))
         if not entries:
-            return old, old.clone()
+            return old, old.clone() if id(tensor) in self.written else old
         scaled = old
         for hidden, entry in entries:
             if entry.role == "norm" and hidden.style in ("centred", "averaged"):
                 scaled = scaled * (self.before[hidden.own] / self.after[hidden.own]) ** 0.5
-        layouts = self.layouts[id(tensor)]
-        shape = [size_of(layout, self.after) for layout in layouts]
-        new = torch.randn(shape, generator=generator, dtype=old.dtype) * (old.std() if old.numel() > 1 else 1.0)
+        new = self._lengthened(scaled, self.layouts[id(tensor)], generator)
         if any(entry.role == "variance" for _, entry in entries):
             new = new.abs() + 0.5
-        _place(new, scaled, [kept(layout, self.before, self.after) for layout in layouts])
+            _place(new, scaled, [kept(layout, self.before, self.after) for layout in self.layouts[id(tensor)]])
         for hidden, entry in sorted(entries, key=lambda pair: pair[1].role == "consumer"):
             self._start(new, hidden, entry)
         return old, new
+
+    def _lengthened(self, value: Tensor, layouts: list, generator) -> Tensor:
+        """A tensor with room for new units, which are random; one axis after the other, so as not to hold many."""
+        scale, fresh = value.std() if value.numel() > 1 else 1.0, {}
+        for axis, layout in enumerate(layouts):
+            places = kept(layout, self.before, self.after)
+            origin = torch.full((size_of(layout, self.after),), -1).index_copy_(0, places, torch.arange(len(places)))
+            if len(places) != len(origin):
+                value, fresh[axis] = value.index_select(axis, origin.clamp_min(0)), (origin < 0).nonzero().flatten()
+        for axis, where in fresh.items():
+            shape = [len(where) if dim == axis else size for dim, size in enumerate(value.shape)]
+            value.index_copy_(axis, where, torch.randn(shape, generator=generator, dtype=value.dtype) * scale)
+        return value
 
     def _start(self, new: Tensor, hidden: Hidden, entry: Entry):
         """New units start in the way that keeps the function."""
@@ -163,7 +175,8 @@ class Side:
     def _shaken(self, tensor: Tensor) -> tuple[Tensor, torch.Generator]:
         """A tensor's values, random where they are a scale, a bias or a statistic, or zero."""
         generator = torch.Generator().manual_seed(zlib.crc32(repr(tuple(tensor.shape)).encode()) + self._number(tensor))
-        value = self._cast(tensor)
+        value = tensor.detach().to(self.dtype) if tensor.is_floating_point() else tensor.detach()
+        value = value.clone() if id(tensor) in self.written else value
         roles = {role for axis in range(tensor.ndim) for role in self.follower.roles.get((id(tensor), axis), ())}
         vector = tensor.numel() == max(tensor.shape, default=1)
         if not value.is_floating_point():
@@ -215,6 +228,21 @@ class Side:
             found = tuple(leaves_at(self.follower, old))
             return [Problem(found, f"new units move what {place_of(old)} puts out")]
         return []
+
+
+def _written(view: View) -> set[str]:
+    """The inputs of a graph that some call writes to, or to a part of them."""
+    found = set()
+    for node in view.graph.nodes:
+        schema = getattr(node.target, "_schema", None)
+        for place, argument in enumerate(schema.arguments if schema else ()):
+            source = node.args[place] if place < len(node.args) else None
+            while argument.alias_info is not None and argument.alias_info.is_write and isinstance(source, fx.Node):
+                found.add(source.name)
+                source = source.args[0] if source.args else None
+    return found | {
+        node.name for node in view.graph.nodes if "norm" in str(node.target) for node in node.all_input_nodes
+    }
 
 
 def _same(first: Tensor, second: Tensor, tolerance: float) -> bool:
