@@ -161,5 +161,5 @@ def refusals(follower: Follower, places: Places) -> dict[str, str]:
             continue
         size, name = follower.axes[key][axis], places.name(key)
         growing |= {name} if size.free() else set()
-        found.setdefault(name, size.why() or "they are one number each")
+        found.setdefault(name, size.why() or "they are as many as positions or examples")
     return {name: reason for name, reason in found.items() if name not in growing}
