@@ -6,115 +6,15 @@ import re
 
 import pytest
 import torch
+from found import CASES, FOUND, IMAGES, ROWS, Beside, Tokens, images, two
 from networks import relative, shaken
-from test_discovery import FOUND
 from torch import nn
-from torch.nn.functional import glu, linear, pad, relu
+from torch.nn.functional import relu
 
+from growlib.growth import growable, prune, widen
+from growlib.growth.units import follow, numbers
 from growlib.inits import orthogonal, random, split, zero_out
-from growlib.units import follow, numbers
-from growlib.units.discovery import growable
-from growlib.units.grow import insert_units, remove_units
-
-
-class Two(nn.Module):
-    """Two layers with something between: `between(self, units)`."""
-
-    between = None
-
-    def __init__(self, width=16, read=16):
-        super().__init__()
-        self.make, self.read = nn.Linear(5, width), nn.Linear(read, 3)
-
-    def forward(self, inputs):
-        return self.read(type(self).between(self, self.make(inputs)))
-
-
-def two(between, width=16, read=None):
-    return type("Two", (Two,), {"between": between})(width, read or width)
-
-
-def images(*layers):
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3))
-
-
-class Norm(nn.BatchNorm2d):
-    """A subclass with an activation, as timm has them."""
-
-    def forward(self, x):
-        return relu(super().forward(x))
-
-
-class Functional(nn.Module):
-    """Tensors on the model itself, used by functions."""
-
-    def __init__(self):
-        super().__init__()
-        self.first, self.shift = nn.Parameter(torch.randn(7, 5)), nn.Parameter(torch.randn(7))
-        self.second = nn.Parameter(torch.randn(7, 3))
-
-    def forward(self, inputs):
-        return torch.tanh(linear(inputs, self.first, self.shift)) @ self.second
-
-
-class Tokens(nn.Module):
-    """Ids in, a dict out, with an embedding that is read again by the head."""
-
-    def __init__(self):
-        super().__init__()
-        self.embed, self.norm = nn.Embedding(11, 8), nn.RMSNorm(8)
-        self.up, self.down, self.head = nn.Linear(8, 12), nn.Linear(6, 8), nn.Linear(8, 11, bias=False)
-        self.head.weight = self.embed.weight
-
-    def forward(self, ids, *, scale=None):
-        stream = self.embed(ids) if scale is None else self.embed(ids) * scale
-        first, second = self.up(self.norm(stream)).chunk(2, -1)
-        stream = stream + self.down(first * torch.sigmoid(second))
-        return {"logits": self.head(self.norm(stream)), "none": None}
-
-
-class Heads(nn.Module):
-    """Attention with its own numbers, as timm writes it."""
-
-    def __init__(self, width=8, heads=2):
-        super().__init__()
-        self.num_heads, self.head_dim, self.attn_dim = heads, 5, heads * 5
-        self.qkv, self.proj = nn.Linear(width, 3 * self.attn_dim), nn.Linear(self.attn_dim, width)
-
-    def forward(self, x):
-        b, n, _ = x.shape
-        q, k, v = self.qkv(x).reshape(b, n, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4).unbind(0)
-        seen = nn.functional.scaled_dot_product_attention(q, k, v)
-        return self.proj(seen.transpose(1, 2).reshape(b, n, self.attn_dim))
-
-
-ROWS, IMAGES = (4, 5), (4, 3, 6, 6)
-CASES = {
-    "functional": (Functional, ROWS, {"first": 1}),
-    "branch on a shape": (lambda: two(lambda s, h: relu(h) if h.shape[0] < 20 else h), ROWS, {"make": 1}),
-    "glu": (lambda: two(lambda s, h: glu(h), 16, 8), ROWS, {"make": 1}),
-    "chunk": (lambda: two(lambda s, h: h.chunk(2, 1)[0] + h.chunk(2, 1)[1], 16, 8), ROWS, {"make": 1}),
-    "prelu": (lambda: images(nn.Conv2d(3, 6, 3), nn.PReLU(6), nn.Conv2d(6, 6, 1)), IMAGES, {"0": 1, "2": 1}),
-    "interpolate": (
-        lambda: images(nn.Conv2d(3, 6, 3), nn.Upsample(scale_factor=2), nn.Conv2d(6, 6, 1)),
-        IMAGES,
-        {"0": 1, "2": 1},
-    ),
-    "transposed": (
-        lambda: images(nn.Conv2d(3, 4, 3), nn.ConvTranspose2d(4, 6, 2, 2), nn.BatchNorm2d(6), nn.ReLU()),
-        IMAGES,
-        {"0": 1, "1": 1},
-    ),
-    "subclass": (lambda: images(nn.Conv2d(3, 6, 3), Norm(6), nn.Conv2d(6, 6, 1)), IMAGES, {"0": 1, "2": 1}),
-    "pad": (lambda: two(lambda s, h: pad(h, (1, 2)), 16, 19), ROWS, {"make": 1}),
-    "depthwise": (
-        lambda: images(nn.Conv2d(3, 6, 1), type("Same", (nn.Conv2d,), {})(6, 6, 3, padding=1, groups=6)),
-        IMAGES,
-        {"0": 1},
-    ),
-    "one apart": (lambda: two(lambda s, h: h + h[:, :1]), ROWS, {"make": 1}),
-    "heads": (Heads, (2, 7, 8), {"qkv": 5}),
-}
+from growlib.layers import hidden_of
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -123,7 +23,7 @@ def test_what_is_found_grows_exactly(name):
     build, shape, expected = CASES[name]
     model, example = shaken(build()).double(), torch.randn(shape, dtype=torch.float64)
     growable(model, example)
-    assert {hidden.name: hidden.unit for hidden in model._hidden} == expected, model.refused
+    assert {hidden.name: hidden.unit for hidden in hidden_of(model)} == expected, model.refused
     _grows_exactly(model, example)
 
 
@@ -133,22 +33,22 @@ def test_what_the_old_discovery_found_is_found(build):
     shape, names = FOUND[build]
     model, example = shaken(build()).double(), torch.randn(shape, dtype=torch.float64)
     growable(model, example)
-    assert names.items() <= {hidden.name: hidden.unit for hidden in model._hidden}.items()
+    assert names.items() <= {hidden.name: hidden.unit for hidden in hidden_of(model)}.items()
     _grows_exactly(model, example)
 
 
 @torch.no_grad()
 def _grows_exactly(model, example):
     before, state = model.eval()(example), copy.deepcopy(model.state_dict())
-    for hidden in model._hidden:
+    for hidden in hidden_of(model):
         for init in (zero_out, split, orthogonal):
-            insert_units(hidden, 2 * hidden.unit, init)
+            widen(model, hidden, 2 * hidden.unit, init)
             assert relative(model(example), before) <= 1e-10
     assert model.train()(example).isfinite().all()
-    for hidden in model._hidden if all(hidden.style == "plain" for hidden in model._hidden) else ():
+    for hidden in hidden_of(model) if all(hidden.style == "plain" for hidden in hidden_of(model)) else ():
         fresh = list(range(hidden.width - 6 * hidden.unit, hidden.width))
-        remove_units(hidden, fresh)
-    if all(hidden.style == "plain" for hidden in model._hidden):
+        prune(model, hidden, fresh)
+    if all(hidden.style == "plain" for hidden in hidden_of(model)):
         assert {name: value.shape for name, value in model.state_dict().items()} == {
             n: v.shape for n, v in state.items()
         }
@@ -160,7 +60,7 @@ def test_a_random_start_moves_the_outputs():
     model, example = CASES["glu"][0](), torch.randn(ROWS)
     growable(model, example)
     before = model(example)
-    insert_units(model._hidden[0], 4, random)
+    widen(model, hidden_of(model)[0], 4, random)
     assert relative(model(example), before) > 1e-3
 
 
@@ -168,10 +68,10 @@ def test_token_ids_keyword_inputs_and_tied_weights():
     torch.manual_seed(0)
     model, ids = Tokens().double(), torch.randint(0, 11, (2, 7))
     growable(model, ids, scale=torch.tensor(2.0, dtype=torch.float64))
-    assert {hidden.name: hidden.style for hidden in model._hidden} == {"embed": "averaged", "up": "plain"}
+    assert {hidden.name: hidden.style for hidden in hidden_of(model)} == {"embed": "averaged", "up": "plain"}
     before = model(ids)["logits"]
-    for hidden in model._hidden:
-        insert_units(hidden, 3)
+    for hidden in hidden_of(model):
+        widen(model, hidden, 3)
         assert relative(model(ids)["logits"], before) <= 1e-10
     assert model.head.weight is model.embed.weight and model.norm.normalized_shape == (11,)
 
@@ -190,7 +90,7 @@ MOVES = {
 def test_what_would_move_is_refused_with_operator_module_and_line(name):
     between, reason = MOVES[name]
     model = growable(two(between), torch.randn(4, 5))
-    assert model._hidden == []
+    assert hidden_of(model) == []
     assert re.search(reason, model.refused["make"]), model.refused
 
 
@@ -205,7 +105,7 @@ def test_the_transpose_of_a_matrix_is_followed():
 
     model, example = Mixed(), torch.randn(2, 4, 5)
     growable(model, example)
-    assert [hidden.name for hidden in model._hidden] == ["make"]
+    assert [hidden.name for hidden in hidden_of(model)] == ["make"]
     assert model.refused["mix"] == "they are the model's output"
 
 
@@ -256,15 +156,14 @@ def test_branches_in_the_wrong_order_are_caught(monkeypatch):
         return found
 
     monkeypatch.setitem(follow.RULES, "cat", swapped)
-    build = next(build for build in FOUND if build.__name__ == "Beside")
-    model = growable(shaken(build()), torch.randn(FOUND[build][0]))
-    assert model._hidden == []
+    model = growable(shaken(Beside()), torch.randn(FOUND[Beside][0]))
+    assert hidden_of(model) == []
 
 
 def test_the_numbers_are_needed(monkeypatch):
     """Without the second half of the proof a mean over units passes for a norm."""
     monkeypatch.setattr(numbers.Side, "compare", lambda self, view, grown: [])
-    assert growable(two(MOVES["the mean"][0]), torch.randn(4, 5))._hidden
+    assert growable(two(MOVES["the mean"][0]), torch.randn(4, 5)).hidden
 
 
 def test_it_can_be_called_again_after_a_head_was_replaced():
@@ -272,13 +171,13 @@ def test_it_can_be_called_again_after_a_head_was_replaced():
     growable(model, example)
     model[2] = nn.Sequential(nn.Linear(6, 7), nn.ReLU(), nn.Linear(7, 2))
     growable(model, example)
-    assert [hidden.name for hidden in model._hidden] == ["0", "2.0"]
+    assert [hidden.name for hidden in hidden_of(model)] == ["0", "2.0"]
 
 
 def test_copies_and_pickles_grow_by_themselves():
     model, example = CASES["prelu"][0](), torch.randn(IMAGES)
     growable(model, example)
     for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
-        insert_units(twin._hidden[0], 2)
-        assert (model._hidden[0].width, twin._hidden[0].width) == (6, 8)
+        widen(twin, hidden_of(twin)[0], 2)
+        assert (hidden_of(model)[0].width, hidden_of(twin)[0].width) == (6, 8)
         torch.testing.assert_close(twin(example), model(example))

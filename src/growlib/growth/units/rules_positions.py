@@ -1,7 +1,7 @@
 """Pooling, resampling and reductions, and tensors that are made from nothing."""
 
-from growlib.units.follow import Call, new_like, rule
-from growlib.units.sizes import Size, cut, fixed, product, split
+from growlib.growth.units.follow import Call, new_like, rule
+from growlib.growth.units.sizes import Size, cut, fixed, product, split
 
 
 def _positions(names: tuple[str, ...], pattern: str) -> list[str]:

@@ -4,9 +4,22 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
+from growlib.layers.sparse import Sparse
+
+
+def note(module: nn.Module):
+    """Lets a module know of the sizes of its tensors."""
+    values = noted(module)
+    if "eps" in values:  # which depends on the width alone, not on the way there
+        vars(module).setdefault("first", (module.eps, module.normalized_shape[0]))
+    for name, value in values.items():
+        setattr(module, name, value)
+
 
 def noted(module: nn.Module) -> dict:
     """The numbers that a module of torch, or one derived from it, must keep for the tensors that it has now."""
+    if isinstance(module, Sparse):  # whose widths do not change
+        return {}
     return next((function(module) for kind, function in TABLE.items() if isinstance(module, kind)), {})
 
 
@@ -45,7 +58,8 @@ def _layer_norm(module) -> dict:
         return {}
     found = {"normalized_shape": tuple(module.weight.shape)}
     if module.eps is not None and module.weight.ndim == 1:
-        found["eps"] = module.eps * module.normalized_shape[0] / len(module.weight)
+        eps, width = vars(module).get("first", (module.eps, module.normalized_shape[0]))
+        found["eps"] = eps * (width / len(module.weight))
     return found
 
 

@@ -1,8 +1,8 @@
 """What is put side by side, and taken apart again."""
 
-from growlib.units.follow import Call, rule
-from growlib.units.rules_layers import broadcast
-from growlib.units.sizes import Size, cut, fixed, total
+from growlib.growth.units.follow import Call, rule
+from growlib.growth.units.rules_layers import broadcast
+from growlib.growth.units.sizes import Size, cut, fixed, total
 
 
 @rule("cat", "concat", "concatenate")

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import fx
 
-from growlib.units.exported import View, module_of, place_of
-from growlib.units.sizes import INPUT, Size, equal, fixed
+from growlib.growth.units.exported import View, module_of, place_of
+from growlib.growth.units.sizes import INPUT, Size, equal, fixed
 
 RULES = {}  # by the name of the ATen call
 

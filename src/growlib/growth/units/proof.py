@@ -12,13 +12,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx, nn
 
-from growlib.units.attributes import noted
-from growlib.units.exported import View, line_of, place_of
-from growlib.units.follow import Call, Follower
-from growlib.units.hidden import Hidden, Table
-from growlib.units.layouts import frozen, kept, size_of
-from growlib.units.literals import SIZED, plain, sized
-from growlib.units.sizes import Size
+from growlib.growth.units.exported import View, line_of, place_of
+from growlib.growth.units.follow import Call, Follower
+from growlib.growth.units.frozen import frozen
+from growlib.growth.units.literals import SIZED, plain, sized
+from growlib.growth.units.sizes import Size
+from growlib.layers.attributes import noted
+from growlib.layers.hidden import Hidden, Table
+from growlib.layers.layouts import kept, size_of
 
 
 @dataclass(frozen=True)

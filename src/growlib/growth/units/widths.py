@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from growlib.units.follow import Follower
-from growlib.units.hidden import Entry, Hidden, Table
-from growlib.units.layouts import frozen, labels, size_of, together, widths_in
-from growlib.units.sizes import Size
+from growlib.growth.units.follow import Follower
+from growlib.growth.units.frozen import frozen, together
+from growlib.growth.units.sizes import Size
+from growlib.layers import Entry, Hidden, Table
+from growlib.layers.layouts import labels, size_of, widths_in
 
 FIRST = (
     "producer",
@@ -40,10 +41,13 @@ class Places:
                     self.holders.setdefault(id(tensor), []).append((module, name))
 
     def name(self, key: int) -> str:
-        """What the first unit-making tensor gives its name to: its module, or the tensor itself on the model."""
-        module, own = self.holders[key][0]
-        path = self.paths[module]
-        return path if path and own.endswith("weight") else f"{path}.{own}".strip(".")
+        """What a unit-making tensor gives its name to: its module, or the tensor itself on the model."""
+        return self.names(key)[0]
+
+    def names(self, key: int) -> list[str]:
+        """The names in all modules that hold a tensor."""
+        held = [(self.paths[module], own) for module, own in self.holders[key]]
+        return [path if path and own.endswith("weight") else f"{path}.{own}".strip(".") for path, own in held]
 
 
 def refuse_lonely(follower: Follower, places: Places):
@@ -123,7 +127,7 @@ def table_of(follower: Follower, places: Places) -> tuple[Table, list[Hidden]]:
         first = next(key for key, axis in uses if "producer" in follower.roles[key, axis])
         style = next(iter(marks.get(width, {"plain"})))
         title = _untaken(places.name(first), taken)
-        found.append(Hidden(title, tuple(entries), table, name, unit, style))
+        found.append(Hidden.found(title, tuple(entries), table, name, unit, style))
     return table, found
 
 
@@ -159,7 +163,8 @@ def refusals(follower: Follower, places: Places) -> dict[str, str]:
     for (key, axis), roles in follower.roles.items():
         if "producer" not in roles:
             continue
-        size, name = follower.axes[key][axis], places.name(key)
-        growing |= {name} if size.free() else set()
-        found.setdefault(name, size.why() or "they are as many as positions or examples")
+        size, names = follower.axes[key][axis], places.names(key)
+        growing |= set(names) if size.free() else set()
+        for name in names:
+            found.setdefault(name, size.why() or "they are as many as positions or examples")
     return {name: reason for name, reason in found.items() if name not in growing}

@@ -10,6 +10,8 @@ from torch import Tensor, fx, nn
 from torch.export.graph_signature import InputKind
 from torch.utils._pytree import tree_leaves
 
+from growlib.growth.journal import for_a_while
+
 
 @dataclass(frozen=True)
 class View:
@@ -44,10 +46,13 @@ def export(model: nn.Module, args: tuple, kwargs: dict, training: bool) -> View:
     Raises:
         ValueError: If it can't be exported.
     """
-    with mode(model, training), torch.no_grad(), torch.random.fork_rng(devices=[]), _quiet():
+    with for_a_while(model), torch.no_grad(), _quiet():  # torch.export puts copies of lists into modules
+        for module in model.modules():
+            module.training = training
         try:
             program = torch.export.export(model, args, kwargs, strict=False)
         except Exception as error:
+            _refuse_misfit(model, args, kwargs)
             words = str(error).strip().splitlines() or [type(error).__name__]
             raise ValueError(
                 f"torch.export cannot take {type(model).__name__} in {'train' if training else 'eval'} mode: "
@@ -67,17 +72,15 @@ def export(model: nn.Module, args: tuple, kwargs: dict, training: bool) -> View:
     return View(program.graph, tensors, names, inputs)
 
 
-@contextmanager
-def mode(model: nn.Module, training: bool) -> Iterator[None]:
-    """Puts all modules into train or eval mode for a while."""
-    before = {module: module.training for module in model.modules()}
-    for module in before:
-        module.training = training
+def _refuse_misfit(model: nn.Module, args: tuple, kwargs: dict):
+    """Raises ValueError if a model does not run as it is."""
     try:
-        yield
-    finally:
-        for module, was in before.items():
-            module.training = was
+        model(*args, **kwargs)
+    except Exception as error:
+        shapes = [tuple(leaf.shape) for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        raise ValueError(
+            f"{type(model).__name__} does not run on the example of shape {', '.join(map(str, shapes))}: {error}"
+        ) from error
 
 
 @contextmanager

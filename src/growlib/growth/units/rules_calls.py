@@ -1,9 +1,9 @@
 """What the calls between layers do with sizes: elementwise ones, and those that move dimensions."""
 
-from growlib.units.follow import Call, rule
-from growlib.units.rules_layers import broadcast
-from growlib.units.shapes import reshape
-from growlib.units.sizes import Size, fixed, product
+from growlib.growth.units.follow import Call, rule
+from growlib.growth.units.rules_layers import broadcast
+from growlib.growth.units.shapes import reshape
+from growlib.growth.units.sizes import Size, fixed, product
 
 SCALES = {"mul", "mul_", "div", "div_", "multiply"}
 

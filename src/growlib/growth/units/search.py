@@ -1,68 +1,19 @@
-"""growable: finds the widths of any model that torch.export takes, and proves all of them before it lists one."""
+"""The search for widths that can change: follow, try all at once, refuse what failed, and try again."""
 
 import torch
 from torch import nn
-from torch.utils._pytree import tree_map
 
-from growlib.compiled import as_written
-from growlib.units import rules_calls, rules_layers, rules_pieces, rules_positions  # noqa: F401  (the table of rules)
-from growlib.units.attributes import noted
-from growlib.units.exported import View, export, module_of, place_of
-from growlib.units.follow import Follower
-from growlib.units.literals import attributes_of, sized
-from growlib.units.loading import resize_on_load
-from growlib.units.numbers import Side
-from growlib.units.proof import Problem, as_grown, blame, compare_calls, failed_at, steps
-from growlib.units.sizes import Size, equal
-from growlib.units.widths import Places, names_of, refusals, refuse_lonely, table_of
+from growlib.growth.units import rules_calls, rules_layers, rules_pieces, rules_positions  # noqa: F401  (the table)
+from growlib.growth.units.exported import View, export, module_of, place_of
+from growlib.growth.units.follow import Follower
+from growlib.growth.units.literals import attributes_of, sized
+from growlib.growth.units.numbers import Side
+from growlib.growth.units.proof import Problem, as_grown, blame, compare_calls, failed_at, steps
+from growlib.growth.units.sizes import Size, equal
+from growlib.growth.units.widths import Places, names_of, refusals, refuse_lonely, table_of
+from growlib.layers import noted
 
 SMALL = 20_000_000  # parameters of a model whose numbers are compared in float64
-
-
-def growable(model: nn.Module, *args, **kwargs) -> nn.Module:
-    """Finds what can grow in a model, and proves it.
-
-    The model is exported by torch.export, sizes are followed through its calls, and all widths that were found are
-    tried at once, by their smallest steps: the calls must stay the same but for the sizes foretold, and the values at
-    the places of the old units must stay what they were. What fails is refused, and the rest is tried again.
-
-    Args:
-        model: Any module that torch.export takes. Its tensors stay the same objects, and nothing in it changes.
-        args: Its inputs, of the shapes that it takes.
-        kwargs: Inputs by name.
-
-    Returns:
-        The same model. `hidden_of(model)` lists what can change, and `model.refused` tells why the rest cannot: {name
-        of the module: reason}.
-
-    Raises:
-        ValueError: If torch.export cannot take it. Nothing has changed then.
-        TypeError: For a DistributedDataParallel.
-    """
-    if isinstance(model, nn.parallel.DistributedDataParallel):
-        raise TypeError(
-            "a DistributedDataParallel holds on to the parameters it was built with: pass the model inside of it to "
-            "growable, before it is wrapped"
-        )
-    written = as_written(model)
-    search = Search(written, *_doubled(args, kwargs))
-    search.run()
-    resize_on_load(written)
-    written._hidden, written.refused, written._table = search.hidden, search.refused, search.table
-    return model
-
-
-def _doubled(args: tuple, kwargs: dict) -> tuple[tuple, dict]:
-    """Two examples: a batch of one hides what is flattened."""
-    tensors = []
-    tree_map(lambda value: tensors.append(value) if torch.is_tensor(value) and value.ndim else None, (args, kwargs))
-    sizes = {len(tensor) for tensor in tensors}
-    if len(sizes) != 1 or sizes == {2}:
-        return args, kwargs
-    double = sizes == {1}
-    return tree_map(
-        lambda v: v if not torch.is_tensor(v) or not v.ndim else torch.cat([v, v]) if double else v[:2], (args, kwargs)
-    )
 
 
 class Search:

@@ -3,11 +3,12 @@
 from torch import fx, nn
 from torch.utils._pytree import tree_leaves
 
-from growlib.units.attributes import noted
-from growlib.units.exported import View, module_of
-from growlib.units.follow import Call, Follower
-from growlib.units.layouts import frozen, widths_in
-from growlib.units.sizes import Size, split
+from growlib.growth.units.exported import View, module_of
+from growlib.growth.units.follow import Call, Follower
+from growlib.growth.units.frozen import frozen
+from growlib.growth.units.sizes import Size, split
+from growlib.layers.attributes import noted
+from growlib.layers.layouts import widths_in
 
 SHAPES = {"view", "reshape", "expand", "_unsafe_view", "zeros", "ones", "full", "empty"}
 SHAPES |= {"new_zeros", "new_ones", "new_full", "new_empty", "rand", "randn"}

@@ -1,6 +1,6 @@
 """The dimensions of a tensor whose entries keep their order."""
 
-from growlib.units.sizes import Size, factors_of, fixed, product, split, telling
+from growlib.growth.units.sizes import Size, factors_of, fixed, product, split, telling
 
 
 def reshape(dims: list[Size], shape: tuple[int, ...], reason: str) -> list[Size]:

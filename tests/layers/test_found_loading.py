@@ -4,14 +4,12 @@ import copy
 
 import pytest
 import torch
+from found import CASES, FOUND, ROWS
 from networks import shaken
-from test_discovery import FOUND
-from test_units_discovery import CASES, ROWS
 from torch import nn
 
+from growlib import growable, hidden_of, widen
 from growlib.inits import split
-from growlib.units.discovery import growable
-from growlib.units.grow import insert_units
 
 BUILDS = {build.__name__: (build, *FOUND[build][:1]) for build in FOUND} | {n: CASES[n][:2] for n in ("heads", "pad")}
 
@@ -24,13 +22,13 @@ def test_a_grown_state_loads_into_a_fresh_model(name):
         torch.manual_seed(0)
         models.append(growable(shaken(build()), example).eval())
     grown, fresh = models
-    for hidden in grown._hidden:
-        insert_units(hidden, 2 * hidden.unit, split)
+    for hidden in hidden_of(grown):
+        widen(grown, hidden, 2 * hidden.unit, split)
     parameters = list(fresh.parameters())
     fresh.load_state_dict(grown.state_dict())
     assert all(mine is theirs for mine, theirs in zip(fresh.parameters(), parameters, strict=True))
     assert torch.equal(fresh(example), grown(example))
-    assert [h.width for h in fresh._hidden] == [h.width for h in grown._hidden]
+    assert [h.width for h in hidden_of(fresh)] == [h.width for h in hidden_of(grown)]
     fresh.load_state_dict(models[1].state_dict())  # of equal widths
 
 
@@ -38,9 +36,9 @@ def test_copies_load_by_themselves_and_within_others():
     model = growable(nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 3)), torch.randn(ROWS))
     growable(model, torch.randn(ROWS))
     twin = nn.ModuleDict({"net": copy.deepcopy(model)})
-    insert_units(model._hidden[0], 4)
+    widen(model, hidden_of(model)[0], 4)
     twin.load_state_dict({f"net.{name}": value for name, value in model.state_dict().items()})
-    assert twin["net"]._hidden[0].width == 10 and twin["net"][2].in_features == 10
+    assert hidden_of(twin["net"])[0].width == 10 and twin["net"][2].in_features == 10
 
 
 def test_a_state_that_does_not_fit_is_torchs_error_and_nothing_has_changed():
@@ -48,4 +46,4 @@ def test_a_state_that_does_not_fit_is_torchs_error_and_nothing_has_changed():
     state = model.state_dict() | {"0.weight": torch.zeros(8, 5)}
     with pytest.raises(RuntimeError, match="size mismatch for 0.weight"):
         model.load_state_dict(state)
-    assert model[0].weight.shape == (6, 5) and model._hidden[0].width == 6
+    assert model[0].weight.shape == (6, 5) and hidden_of(model)[0].width == 6

@@ -4,9 +4,9 @@ from math import prod
 
 from torch import fx
 
-from growlib.units.exported import place_of
-from growlib.units.follow import Call, rule
-from growlib.units.sizes import Size, factors_of, fixed, product, split
+from growlib.growth.units.exported import place_of
+from growlib.growth.units.follow import Call, rule
+from growlib.growth.units.sizes import Size, factors_of, fixed, product, split
 
 
 def read_and_made(call: Call, weight: fx.Node, read: int, made: int | None):

@@ -6,11 +6,13 @@ from collections import Counter
 import torch
 from torch import Tensor, fx
 
-from growlib.units.exported import View, place_of
-from growlib.units.follow import Call, Follower, treats_alike
-from growlib.units.hidden import Entry, Hidden
-from growlib.units.layouts import frozen, kept, labels, size_of
-from growlib.units.proof import Problem, at_old_places, leaves_at
+from growlib.growth.tensors import write_at
+from growlib.growth.units.exported import View, place_of
+from growlib.growth.units.follow import Call, Follower, treats_alike
+from growlib.growth.units.frozen import frozen
+from growlib.growth.units.proof import Problem, at_old_places, leaves_at
+from growlib.layers.hidden import Entry, Hidden
+from growlib.layers.layouts import kept, labels, size_of
 
 MADE = {"producer", "bias", "add"}
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}  # relative to the largest value of the call
@@ -98,7 +100,7 @@ class Side:
     def _drawn(self, old: fx.Node, new: fx.Node) -> Tensor:
         """What was drawn for the old model stands for the new one too."""
         value = torch.zeros([int(n) for n in new.meta["val"].shape], dtype=self.old[old].dtype)
-        _place(value, self.old[old], self._kept(old))
+        write_at(value, self.old[old], self._kept(old))
         return value
 
     def _kept(self, node: fx.Node) -> list[Tensor]:
@@ -139,7 +141,7 @@ class Side:
         new = self._lengthened(scaled, self.layouts[id(tensor)], generator)
         if any(entry.role == "variance" for _, entry in entries):
             new = new.abs() + 0.5
-            _place(new, scaled, [kept(layout, self.before, self.after) for layout in self.layouts[id(tensor)]])
+            write_at(new, scaled, [kept(layout, self.before, self.after) for layout in self.layouts[id(tensor)]])
         for hidden, entry in sorted(entries, key=lambda pair: pair[1].role == "consumer"):
             self._start(new, hidden, entry)
         return old, new
@@ -219,7 +221,7 @@ class Side:
                 self.tinted.add(old)
                 return []
             if after.is_floating_point() and not torch.equal(seen, before) and 0 not in after.stride():
-                _place(after, before, self._kept(old))  # in place, as others may look at the same memory
+                write_at(after, before, self._kept(old))  # in place, as others may look at the same memory
             if same:
                 return []
             if self._read_raw(old):
@@ -252,18 +254,3 @@ def _same(first: Tensor, second: Tensor, tolerance: float) -> bool:
         return True
     moved = (first - second).abs().max() / second.abs().max().clamp_min(1e-30)
     return bool(moved <= tolerance) or torch.equal(first, second)
-
-
-def _place(target: Tensor, values: Tensor, places: list[Tensor]):
-    """Writes values to some places along every axis."""
-    if all(len(place) == size for place, size in zip(places, target.shape, strict=True)):
-        target.copy_(values)
-        return
-    for axis in reversed(range(1, target.ndim)):  # not by an index of all axes, which would be larger than a weight
-        if len(places[axis]) != target.shape[axis]:
-            wide = target
-            for before in range(axis):
-                if len(places[before]) != target.shape[before]:
-                    wide = wide.index_select(before, places[before])
-            values = wide.index_copy(axis, places[axis], values)
-    target.index_copy_(0, places[0], values)
