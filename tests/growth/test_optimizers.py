@@ -213,6 +213,14 @@ def test_a_run_with_a_list_of_optimizers_resumes_bit_for_bit(tmp_path):
     assert part.history.losses == resumed.history.losses
 
 
+def test_a_list_with_an_optimizer_that_cannot_step_or_shares_parameters_is_refused():
+    model = mlp()
+    with pytest.raises(TypeError, match="LBFGS.step needs a closure"):
+        Trainer(model, [*both(model), torch.optim.LBFGS(model.parameters())], device="cpu")
+    with pytest.raises(ValueError, match="hold the same parameter"):
+        Trainer(model, [*both(model), torch.optim.SGD(model.parameters(), lr=0.1)], device="cpu")
+
+
 # ------------------------------------------------------------------------------------------------------------ groups
 
 

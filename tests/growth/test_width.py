@@ -356,3 +356,12 @@ def test_an_averaged_model_says_what_to_do():
         widen(averaged, "hidden1", 2)
     widen(averaged.module, "hidden1", 2)
     assert averaged(torch.randn(2, 12)).shape == (2, 4)
+
+
+def test_a_change_holds_the_tensors_that_it_replaced_and_nothing_else_beside_them():
+    """What hands their state over by hand relies on it."""
+    model = mlp()
+    old = {name: parameter for name, parameter in model.named_parameters()}
+    change = widen(model, "hidden1", 2)
+    assert set(change.previous) == {"hidden1.weight", "hidden1.bias", "hidden2.weight"}
+    assert all(change.previous[name] is old[name] for name in change.previous)

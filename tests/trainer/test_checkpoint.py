@@ -99,6 +99,17 @@ def test_a_model_is_loaded_alone(digits, tmp_path, change):
         assert [hidden.width for hidden in alone.hidden] == [11]
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_numbers_keep_their_format(digits, tmp_path, dtype):
+    """float64 is not rounded to float32 on the way."""
+    torch.manual_seed(0)
+    model = MLP(64, [8], 10).to(dtype)
+    trainer = Trainer(model, torch.optim.SGD(model.parameters(), lr=0.1), device="cpu")
+    trainer.save(tmp_path / "run.pt")
+    for loaded in (load_model(tmp_path / "run.pt"), Trainer.load(tmp_path / "run.pt", device="cpu").model):
+        assert loaded.output.weight.dtype == dtype and torch.equal(loaded.output.weight, model.output.weight)
+
+
 def test_a_model_of_another_library_is_passed_fresh(digits, tmp_path):
     def net():
         return nn.Sequential(nn.Flatten(), nn.Linear(64, 6), nn.ReLU(), nn.Linear(6, 10))

@@ -43,7 +43,8 @@ class Change:
     parameters: int
     flops: int | None
     cause: str
-    previous: dict = field(repr=False, compare=False, default_factory=dict)  # tensors and attributes, by name
+    previous: dict[str, Tensor] = field(repr=False, compare=False, default_factory=dict)  # tensors that were replaced
+    attributes: dict = field(repr=False, compare=False, default_factory=dict)  # of modules, by name, as they were
     optimizer: object = field(repr=False, compare=False, default=None)  # or a list of them
     inserted: tuple[nn.Module, ...] = field(
         repr=False, compare=False, default=()
@@ -156,7 +157,7 @@ def _apart(outputs: Tensor, old: Tensor) -> float:
 def as_before(model: nn.Module, change: Change):
     """Puts the tensors that a change replaced back for a while, and passes by the modules that it put in."""
     hooks = [module.register_forward_hook(lambda module, inputs, outputs: inputs[0]) for module in change.inserted]
-    now = put_back(model, change.previous)
+    now = put_back(model, {**change.previous, **change.attributes})
     try:
         yield model
     finally:
@@ -220,7 +221,9 @@ def _by_unit(hidden: Hidden, *roles: str) -> list[Entry]:
 def _change(kind: str, replacer: TensorReplacer, hidden: Hidden, before: int, units: list[int]) -> Change:
     after = _find(replacer.model, hidden.name).width
     change = described(replacer.model, kind, hidden.name, before, after, units)
-    return replace(change, previous=replacer.previous, optimizer=replacer.optimizer)
+    tensors = {name: old for name, old in replacer.previous.items() if torch.is_tensor(old)}
+    attributes = {name: old for name, old in replacer.previous.items() if name not in tensors}
+    return replace(change, previous=tensors, attributes=attributes, optimizer=replacer.optimizer)
 
 
 def described(model: nn.Module, kind: str, layer: str, before: int, after: int, units=None) -> Change:

@@ -75,6 +75,13 @@ def build(description: dict) -> nn.Module:
     return KNOWN[name](**config)
 
 
+def rebuilt(state: dict) -> nn.Module:
+    """The model of a checkpoint without its values, of the file's number format: float64 stays float64."""
+    model = build(state["model"])
+    formats = {tensor.dtype for tensor in state["weights"].values() if tensor.is_floating_point()}
+    return model.to(formats.pop()) if len(formats) == 1 else model
+
+
 def load_weights(model: nn.Module, description: dict, weights: dict):
     """Loads weights into a model, whose growable layers take on the widths of the file."""
     if type(model).__name__ != description["class"]:
@@ -185,7 +192,7 @@ def load_model(path, model: nn.Module | None = None) -> nn.Module:
         ValueError: It is no whole checkpoint of this format, or of another class.
     """
     state = read(path)
-    model = build(state["model"]) if model is None else model
+    model = rebuilt(state) if model is None else model
     load_weights(model, state["model"], state["weights"])
     return model.eval()
 
@@ -195,7 +202,7 @@ def load_trainer(kind, path, model, callbacks, *, loss, device):
     state = read(path)
     settings = dict(state["settings"])
     name, budget = settings.pop("loss"), known_budget(settings.pop("budget"))
-    model = build(state["model"]) if model is None else model
+    model = rebuilt(state) if model is None else model
     load_weights(model, state["model"], state["weights"])  # takes on the widths
     optimizer = new_optimizer(model, state["optimizer"])
     trainer = kind(model, optimizer, callbacks, loss=loss or known_loss(name), budget=budget, device=device, **settings)

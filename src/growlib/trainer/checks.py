@@ -64,14 +64,15 @@ def refuse_settings(batch_size: int, accumulate: int, clip: float | None, seed: 
         raise ValueError(f"seed={seed!r} must be a whole number from 0 on: runs are repeatable by it")
 
 
-def refuse_optimizer(optimizer: torch.optim.Optimizer):
-    """Raises a TypeError for an optimizer whose step wants to compute the loss again, such as LBFGS."""
-    closure = signature(optimizer.step).parameters.get("closure")
-    if closure is not None and closure.default is Parameter.empty:
-        raise TypeError(
-            f"{type(optimizer).__name__}.step needs a closure that computes the loss several times a step, and the "
-            "Trainer computes it once: choose an optimizer that takes one gradient a step, such as AdamW or SGD"
-        )
+def refuse_optimizer(optimizer):
+    """Raises a TypeError for an optimizer, also in a list, whose step wants to compute the loss again (LBFGS)."""
+    for one in optimizer if isinstance(optimizer, (list, tuple)) else [optimizer]:
+        closure = signature(one.step).parameters.get("closure")
+        if closure is not None and closure.default is Parameter.empty:
+            raise TypeError(
+                f"{type(one).__name__}.step needs a closure that computes the loss several times a step, and the "
+                "Trainer computes it once: choose an optimizer that takes one gradient a step, such as AdamW or SGD"
+            )
 
 
 @torch.no_grad()

@@ -204,11 +204,11 @@ def test_nor_do_the_instruments(namesakes):
         lambda: retention_snapshot(model, *namesakes),
         lambda: Prototypes(model, *namesakes),
         lambda: accuracy_without_task(model, *namesakes),
-        lambda: results._records.checksums(namesakes),
+        lambda: results._records.named(namesakes, "20_x", "quick"),
     ):
         with pytest.raises(ValueError, match=CLASH):
             act()
-    assert list(results._records.checksums([namesakes[0], namesakes[0]])) == ["data"]
+    assert list(results._records.named([namesakes[0]] * 2, "20_x", "quick")) == ["data"]
 
 
 def test_a_teacher_of_another_task_of_that_name_is_no_teacher(namesakes):
