@@ -37,6 +37,7 @@ def pointwise(call: Call) -> list[Size]:
 
 @rule("reshape", "view", "flatten", "unflatten", "_unsafe_view", "view_as", "reshape_as", "_reshape_alias")
 def reshaped(call: Call) -> list[Size]:
+    """Entries keep their order, in other dimensions."""
     sizes = call.sizes(call.first)
     found = reshape(sizes, call.shape, call.reason)
     call.keep_origin(
@@ -47,6 +48,7 @@ def reshaped(call: Call) -> list[Size]:
 
 @rule("permute", "transpose", "transpose_", "t", "t_", "numpy_T", "mT", "adjoint", "swapaxes", "movedim", "swapdims")
 def permuted(call: Call) -> list[Size]:
+    """Dimensions in another order."""
     sizes = call.sizes(call.first)
     order = _order(call, len(sizes))
     if order is None:
@@ -75,6 +77,7 @@ def _order(call: Call, ndim: int) -> list[int] | None:
 
 @rule("unsqueeze", "unsqueeze_")
 def unsqueeze(call: Call) -> list[Size]:
+    """A dimension of one more."""
     found, dims = list(call.sizes(call.first)), list(range(len(call.sizes(call.first))))
     place = call["dim"] % (len(found) + 1)
     found.insert(place, fixed(1)), dims.insert(place, None)
@@ -84,6 +87,7 @@ def unsqueeze(call: Call) -> list[Size]:
 
 @rule("squeeze", "squeeze_")
 def squeeze(call: Call) -> list[Size]:
+    """Dimensions of one less."""
     sizes, dims = call.sizes(call.first), call["dim"]
     dims = range(len(sizes)) if dims is None else [dims] if isinstance(dims, int) else dims
     gone = {dim % len(sizes) for dim in dims if sizes[dim].size == 1}
@@ -95,6 +99,7 @@ def squeeze(call: Call) -> list[Size]:
 
 @rule("expand", "broadcast_to")
 def expand(call: Call) -> list[Size]:
+    """Dimensions of one become longer, which repeats entries."""
     sizes, shape = call.sizes(call.first), call.shape
     more = len(shape) - len(sizes)
     found = [Size(size) for size in shape[:more]]
@@ -109,6 +114,7 @@ def expand(call: Call) -> list[Size]:
 
 @rule("repeat", "tile")
 def repeat(call: Call) -> list[Size]:
+    """Dimensions that lie several times side by side."""
     sizes, shape = call.sizes(call.first), call.shape
     padded = [fixed(1)] * (len(shape) - len(sizes)) + list(sizes)
     return [
@@ -119,6 +125,7 @@ def repeat(call: Call) -> list[Size]:
 
 @rule("repeat_interleave")
 def repeat_interleave(call: Call) -> list[Size]:
+    """Every entry several times, one behind the other."""
     sizes, shape = list(call.sizes(call.first)), call.shape
     if call["dim"] is None or not isinstance(call["repeats"], int):
         return call.unknown()

@@ -34,6 +34,7 @@ def made_by(call: Call, value: fx.Node, dim: int):
 
 @rule("linear")
 def linear(call: Call) -> list[Size]:
+    """Rows of a weight make units, columns read them."""
     inputs, weight, bias = call["input"], call["weight"], call["bias"]
     contracted(call, inputs, -1, weight, 1)
     made_by(call, weight, 0)
@@ -46,6 +47,7 @@ def linear(call: Call) -> list[Size]:
 
 @rule("conv1d", "conv2d", "conv3d")
 def convolution(call: Call) -> list[Size]:
+    """Filters make channels and read those of their group."""
     inputs, weight, bias = call["input"], call["weight"], call["bias"]
     ndim = len(call.sizes(weight))
     rows, columns, *kernel = call.sizes(weight)  # (made, read of a group, ...)
@@ -58,6 +60,7 @@ def convolution(call: Call) -> list[Size]:
 
 @rule("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
 def transposed_convolution(call: Call) -> list[Size]:
+    """As a convolution, with the weight's first two axes the other way round."""
     inputs, weight, bias = call["input"], call["weight"], call["bias"]
     ndim = len(call.sizes(weight))
     columns, rows, *kernel = call.sizes(weight)  # (read, made of a group, ...)
@@ -102,6 +105,7 @@ def _notes_weight(call: Call, weight, bias, rows: Size, made: int, read: int):
 
 @rule("embedding")
 def embedding(call: Call) -> list[Size]:
+    """A table of rows, of which ids pick some."""
     weight = call["weight"]
     made_by(call, weight, 1)
     call.fix(call.sizes(call["indices"]))
@@ -113,12 +117,14 @@ def embedding(call: Call) -> list[Size]:
 
 @rule("matmul", "bmm", "mm", "mv", "dot")
 def matmul(call: Call) -> list[Size]:
+    """The last dimension of one meets the last but one of the other."""
     left, right = call.node.args[:2]
     return _multiplied(call, left, right)
 
 
 @rule("addmm", "baddbmm", "addbmm")
 def addmm(call: Call) -> list[Size]:
+    """A product of matrices, and something that is added to it."""
     found = _multiplied(call, call.node.args[1], call.node.args[2])
     for mine, own in zip(call.sizes(call.first)[::-1], found[::-1], strict=False):
         if mine.size == own.size:
@@ -158,6 +164,7 @@ def broadcast(call: Call, shapes: list[list[Size]]) -> list[Size]:
 
 @rule("einsum")
 def einsum(call: Call) -> list[Size]:
+    """Dimensions of one letter are one, and those that the output lacks are read."""
     equation, tensors = call["equation"].replace(" ", ""), call["tensors"]
     if "." in equation or "->" not in equation or len(tensors) > 2:
         return call.unknown()
@@ -181,6 +188,7 @@ def einsum(call: Call) -> list[Size]:
 
 @rule("scaled_dot_product_attention")
 def attention(call: Call) -> list[Size]:
+    """Queries meet keys, and positions gather values."""
     query, key, value = (call.sizes(call[name]) for name in ("query", "key", "value"))
     call.equal(query[-1], key[-1])
     call.equal(key[-2], value[-2])
@@ -200,6 +208,7 @@ def attention(call: Call) -> list[Size]:
 
 @rule("batch_norm", "instance_norm", "_native_batch_norm_legit", "cudnn_batch_norm")
 def batch_norm(call: Call) -> list[Size]:
+    """Every channel is normalised by itself."""
     sizes = call.sizes(call["input"])
     call.fix([*sizes[:1], *sizes[2:]])
     for name in NORMS:
@@ -220,6 +229,7 @@ def _normed(call: Call, name: str, dim: int, size: Size):
 
 @rule("group_norm")
 def group_norm(call: Call) -> list[Size]:
+    """Channels are normalised in groups, which come and go as wholes."""
     sizes = call.sizes(call["input"])
     call.fix(sizes[2:])
     for name in ("weight", "bias"):
@@ -234,6 +244,7 @@ def group_norm(call: Call) -> list[Size]:
 
 @rule("layer_norm", "rms_norm")
 def layer_norm(call: Call) -> list[Size]:
+    """The last dimensions are normalised together."""
     sizes, count = call.sizes(call["input"]), len(call["normalized_shape"])
     normed = sizes[-count:]
     for name in ("weight", "bias"):
@@ -251,6 +262,7 @@ def layer_norm(call: Call) -> list[Size]:
 
 @rule("prelu", "_prelu_kernel")
 def prelu(call: Call) -> list[Size]:
+    """A slope for every channel, or one for all."""
     sizes, weight = call.sizes(call.first), call.node.args[1]
     if prod(size.size for size in call.sizes(weight)) > 1:
         dim = 1 if len(sizes) > 1 else 0

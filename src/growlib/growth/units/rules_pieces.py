@@ -7,6 +7,7 @@ from growlib.growth.units.sizes import Size, cut, fixed, total
 
 @rule("cat", "concat", "concatenate")
 def concatenated(call: Call) -> list[Size]:
+    """Dimensions side by side become a sum."""
     tensors = [t for t in call["tensors"] if len(call.sizes(t)) > 1 or call.sizes(t)[0].size or len(call.shape) == 1]
     shapes = [call.sizes(tensor) for tensor in tensors]
     dim = call["dim"] % len(call.shape)
@@ -26,6 +27,7 @@ def concatenated(call: Call) -> list[Size]:
 
 @rule("stack")
 def stacked(call: Call) -> list[Size]:
+    """Equal tensors in a new dimension."""
     shapes = [call.sizes(tensor) for tensor in call["tensors"]]
     for tensor in call["tensors"]:
         for place in range(len(shapes[0])):
@@ -40,6 +42,7 @@ def stacked(call: Call) -> list[Size]:
 
 @rule("split", "split_with_sizes", "chunk", "unsafe_split", "unsafe_chunk", "tensor_split", "hsplit")
 def pieces(call: Call) -> list[list[Size]]:
+    """A dimension is cut into pieces."""
     sizes, values = call.sizes(call.first), call.node.meta["val"]
     dim = (call["dim"] or 0) % len(sizes)
     cuts = cut(sizes[dim], [int(value.shape[dim]) for value in values], call.reason)
@@ -53,6 +56,7 @@ def pieces(call: Call) -> list[list[Size]]:
 
 @rule("slice", "narrow")
 def sliced(call: Call) -> list[Size]:
+    """A part of a dimension, between two places."""
     sizes = list(call.sizes(call.first))
     dim = (call["dim"] or 0) % len(sizes)
     whole, now = sizes[dim], call.shape[dim]
@@ -74,6 +78,7 @@ def sliced(call: Call) -> list[Size]:
 
 @rule("select")
 def selected(call: Call) -> list[Size]:
+    """One entry of a dimension."""
     sizes = list(call.sizes(call.first))
     dim = call["dim"] % len(sizes)
     call.fix([sizes[dim]], f"{call.node.name!r} picks one of them")
@@ -83,11 +88,13 @@ def selected(call: Call) -> list[Size]:
 
 @rule("unbind")
 def unbound(call: Call) -> list[list[Size]]:
+    """All entries of a dimension, one by one."""
     return [selected(call)] * len(call.node.meta["val"])
 
 
 @rule("index")
 def indexed(call: Call) -> list[Size]:
+    """Entries of some dimensions, by tensors of indices."""
     sizes, indices = call.sizes(call.first), call["indices"]
     places = [place for place, index in enumerate(indices) if index is not None]
     shapes = [call.sizes(indices[place]) for place in places]
@@ -104,6 +111,7 @@ def indexed(call: Call) -> list[Size]:
 
 @rule("index_select", "gather", "take_along_dim")
 def picked(call: Call) -> list[Size]:
+    """Entries of one dimension, by a tensor of indices."""
     sizes, index = list(call.sizes(call.first)), call.sizes(call["index"])
     dim = (call["dim"] or 0) % len(sizes)
     call.fix([sizes[dim]], f"{call.node.name!r} picks some of them")
@@ -125,6 +133,7 @@ def broadcast_gather(call: Call, sizes: list[Size], index: list[Size], dim: int)
 
 @rule("pad", "constant_pad_nd", "reflection_pad2d", "replication_pad2d")
 def padded(call: Call) -> list[Size]:
+    """A dimension with something put before and behind it."""
     sizes, pad = list(call.sizes(call.first)), call["pad"] or call["padding"]
     for place in range(len(pad) // 2):
         before, after = pad[2 * place : 2 * place + 2]

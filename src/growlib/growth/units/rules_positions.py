@@ -24,6 +24,7 @@ def over_positions(call: Call) -> list[Size]:
 
 @rule(*_positions(("adaptive_max_pool",), "{}{}d"), *_positions(("max_pool",), "{}{}d_with_indices"))
 def over_positions_with_indices(call: Call) -> list[list[Size]]:
+    """Pooling that also tells where."""
     sizes, values = call.sizes(call.first), call.node.meta["val"]
     count = int(next(letter for letter in call.name if letter in "123"))
     call.fix(sizes[-count:])
@@ -32,6 +33,7 @@ def over_positions_with_indices(call: Call) -> list[list[Size]]:
 
 @rule("mean", "sum", "amax", "amin", "var", "std", "linalg_vector_norm", "norm", "logsumexp", "any", "all", "prod")
 def reduced(call: Call) -> list[Size]:
+    """Dimensions that are summed up or averaged."""
     sizes, dims = call.sizes(call.first), call["dim"]
     dims = range(len(sizes)) if dims in (None, []) else [dims] if isinstance(dims, int) else dims
     dims = {dim % len(sizes) for dim in dims}
@@ -47,6 +49,7 @@ def reduced(call: Call) -> list[Size]:
 
 @rule("var_mean", "std_mean", "max", "min", "topk", "sort")
 def reduced_to_two(call: Call):
+    """Two tensors: a variance and a mean, or values and their places."""
     for source in call.tensors():
         dims = call.sizes(source)
         if call.name in ("var_mean", "std_mean") or call["dim"] is None:
@@ -72,6 +75,7 @@ def along(call: Call) -> list[Size]:
 
 @rule("glu")
 def glu(call: Call) -> list[Size]:
+    """The halves of a dimension, one of them a gate of the other."""
     sizes = list(call.sizes(call.first))
     half = sizes[call["dim"]].size // 2
     first, second = cut(sizes[call["dim"]], [half, half], call.reason)
@@ -82,6 +86,7 @@ def glu(call: Call) -> list[Size]:
 
 @rule("pixel_shuffle")
 def pixel_shuffle(call: Call) -> list[Size]:
+    """Channels become positions."""
     *batch, channels, height, width = call.sizes(call.first)
     call.fix([height, width])
     made, square = split(channels, channels.size // call["upscale_factor"] ** 2, call.reason)
@@ -91,6 +96,7 @@ def pixel_shuffle(call: Call) -> list[Size]:
 
 @rule("pixel_unshuffle")
 def pixel_unshuffle(call: Call) -> list[Size]:
+    """Positions become channels."""
     *batch, channels, height, width = call.sizes(call.first)
     call.fix([height, width])
     return [*batch, product([channels, fixed(call["downscale_factor"] ** 2)]), *map(fixed, call.shape[-2:])]
@@ -98,6 +104,7 @@ def pixel_unshuffle(call: Call) -> list[Size]:
 
 @rule("channel_shuffle", "native_channel_shuffle")
 def channel_shuffle(call: Call) -> list[Size]:
+    """Channels in another order, group by group."""
     *batch, channels, height, width = call.sizes(call.first)
     group, rest = split(channels, call["groups"], call.reason)
     call.fix([group], f"{call.node.name!r} counts on this many groups")
@@ -106,6 +113,7 @@ def channel_shuffle(call: Call) -> list[Size]:
 
 @rule("im2col")
 def unfolded(call: Call) -> list[Size]:
+    """Windows of a dimension."""
     batch, channels, height, width = call.sizes(call.first)
     call.fix([height, width])
     return [batch, product([channels, fixed(call.shape[1] // channels.size)]), fixed(call.shape[2])]
@@ -122,11 +130,13 @@ def filled(call: Call) -> list[Size]:
 
 @rule("arange", "linspace", "scalar_tensor", "tril_indices", "eye", "randperm", "randint", "tensor")
 def counted(call: Call) -> list[Size]:
+    """As many as there are entries of something, which is no width."""
     return [fixed(size, "they are counted one by one") for size in call.shape]
 
 
 @rule("tril", "triu", "meshgrid", "bucketize", "one_hot", "histc")
 def by_place(call: Call):
+    """What depends on where entries lie."""
     for tensor in call.tensors():
         call.fix(call.sizes(tensor))
     return new_like(call.node, call.reason)
