@@ -78,6 +78,16 @@ def mean_row(hidden: Hidden, by: int, probe=None):
     return incoming, bias, random(hidden, by)[2]
 
 
+def zero_row(hidden: Hidden, by: int, probe=None):
+    """Units that are zero: what divides by the root of the mean square (RMSNorm) does not notice more of them, once
+    its scale makes up for their number, so that the weights that read them may be random.
+
+    `widen` uses it behind such a norm instead of any other init that keeps the function.
+    """
+    incoming = [rows.zero_() for rows in _rows(hidden, by)]
+    return incoming, _zero_biases(hidden, by), random(hidden, by)[2]
+
+
 def north(hidden: Hidden, by: int, probe: Probe | None = None):
     """Incoming weights whose outputs on a batch are orthogonal to those of the old units and to one another, while
     there is room; outgoing weights of zero.
@@ -237,7 +247,7 @@ def _uniform(rows: Tensor) -> Tensor:
     return rows.uniform_(-bound, bound)
 
 
-for _init in (zero_out, orthogonal, split, mean_row, north, gradmax):
+for _init in (zero_out, orthogonal, split, mean_row, zero_row, north, gradmax):
     _init.preserves = True
 random.preserves = variance_transfer.preserves = False
 split.sources = _most_read

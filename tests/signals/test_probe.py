@@ -6,11 +6,11 @@ import pytest
 import torch
 from networks import convnet, inputs_for, mlp
 from torch import nn
+from torch.nn import BatchNorm1d
 from torch.nn.functional import cross_entropy, relu
 
 from growlib import GrowLinear, Hidden, Probe, Trainer, Widen, activation, every, load, taylor
 from growlib.callbacks import machine
-from growlib.layers import GrowBatchNorm1d
 
 
 class Noisy(nn.Module):
@@ -20,7 +20,7 @@ class Noisy(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.first, self.norm, self.last = GrowLinear(64, 8), GrowBatchNorm1d(8), GrowLinear(8, 10)
+        self.first, self.norm, self.last = GrowLinear(64, 8), BatchNorm1d(8), GrowLinear(8, 10)
         self.drop = nn.Dropout(0.5)
 
     @property

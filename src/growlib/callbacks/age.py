@@ -1,9 +1,10 @@
 """StepByAge: newborn units take larger steps."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from growlib.layers import Hidden, hidden_of, inputs_of
+from growlib.layers import Hidden, hidden_of
+from growlib.layers.layouts import coarse
 from growlib.trainer import Callback, History
 
 BEFORE_ALL = -(2**40)  # the birth of units that no change of the run made
@@ -86,16 +87,11 @@ def births(history: History | list[dict]) -> dict[str, list[int]]:
 
 def _note_ages(ages: dict, hidden: Hidden, age: Tensor):
     """Notes the age of every entry that belongs to a unit: that of the younger one where it belongs to two."""
-    places = [(parameter, age, 0) for p in hidden.producers for parameter in p.parameters(recurse=False)]
-    for reader in (*hidden.norms, *hidden.consumers):
-        columns = hidden.columns(reader)
-        along = torch.full((inputs_of(reader),), -BEFORE_ALL).index_copy_(
-            0, columns.flatten(), age.repeat_interleave(columns.shape[1])
-        )
-        if reader in hidden.consumers:
-            places.append((reader.weight, along, 1))
-        else:
-            places += [(parameter, along, 0) for parameter in reader.parameters(recurse=False)]
-    for parameter, along, axis in places:
-        shape = [-1 if index == axis else 1 for index in range(parameter.ndim)]
-        ages[parameter] = along.view(shape).minimum(ages.get(parameter, torch.tensor(-BEFORE_ALL)))
+    for entry in hidden.entries:
+        tensor = entry.tensor
+        if isinstance(tensor, nn.Parameter) and not coarse(entry.layout, hidden.own):
+            places = hidden.places(entry)
+            along = torch.full((tensor.shape[entry.axis],), -BEFORE_ALL)
+            along.index_copy_(0, places.flatten(), age.repeat_interleave(places.shape[1]))
+            along = along.view([-1 if axis == entry.axis else 1 for axis in range(tensor.ndim)])
+            ages[tensor] = along.minimum(ages.get(tensor, torch.tensor(-BEFORE_ALL)))

@@ -108,12 +108,7 @@ def _named(model: nn.Module, after: Hidden | str) -> str:
 def rediscover(model: nn.Module):
     """Finds the widths of a model anew, if `growable` found those that it had."""
     if hasattr(model, "_hidden"):
-        known = getattr(model, "hidden", None) is model._hidden
         growable(model, _examples(model))
-        model._hidden = [replace(hidden, name=name_of(model, hidden.name)) for hidden in model._hidden]
-        model.refused = {name_of(model, path): reason for path, reason in model.refused.items()}
-        if known:
-            model.hidden = model._hidden
 
 
 def _born(model: nn.Module, new: tuple[nn.Module, ...]) -> Hidden | None:

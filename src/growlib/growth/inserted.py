@@ -79,7 +79,7 @@ def name_of(model: nn.Module, path: str) -> str:
     module, name = model, []
     for part in path.split("."):
         name += [] if isinstance(module, Deeper) and part == "first" else [part]
-        module = module._modules[part]
+        module = None if module is None else module._modules.get(part)  # none for a tensor of its own
     return ".".join(name)
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from growlib import generators
+from growlib.layers import Table
 
 PLAIN = (int, float, complex, str, bytes, type(None), Tensor)  # what holds nothing that could be put back
 OPEN: ContextVar = ContextVar("the journal of the change that is being made", default=None)
@@ -40,6 +41,8 @@ class Journal:
             return list(thing.values() if kind is dict else thing)
         if isinstance(thing, nn.Module):
             self.flags += [(p, p.requires_grad, p.grad) for p in thing._parameters.values() if p is not None]
+        elif isinstance(thing, Table):
+            return [thing.sizes]
         elif not given and not hasattr(thing, "param_groups"):
             return list(thing) if isinstance(thing, tuple) else []
         self.noted[id(thing)] = thing, type(thing)

@@ -5,7 +5,7 @@ from numbers import Integral
 
 from torch import Tensor, nn
 
-from growlib.layers import Hidden, Sparse, as_written
+from growlib.layers import Hidden, Sparse, as_written, hidden_of
 from growlib.numbers import is_whole
 
 QUANTISED = ("torch.ao.nn", "torch.nn.quantized", "torchao", "bitsandbytes", "optimum.quanto")  # where such layers live
@@ -47,14 +47,18 @@ def refuse_changed(model: nn.Module, hidden: Hidden, deed: str):
             if module not in names:
                 raise ValueError(
                     f"cannot {deed} layer {hidden.name!r}: the {module!r} that {role} its units is not in the model "
-                    f"any more{_instead(names, module, role)}. Call growable(model, example) again"
+                    f"any more{_instead(model, module, role)}. Call growable(model, example) again"
                 )
-            for name in ("weight", "bias"):
-                if module._parameters.get(name) is not None or isinstance(module, Sparse):
+            for name in _tensors_of(hidden, module):
+                if isinstance(module, Sparse) or any(name in own for own in (module._parameters, module._buffers)):
                     continue
                 made = name in getattr(module, "parametrizations", ())  # to read one may already change it
                 if made or getattr(module, name, None) is not None:
                     raise ValueError(_computed(names[module], name, hidden.name, deed))
+
+
+def _tensors_of(hidden: Hidden, module: nn.Module) -> list[str]:
+    return [entry.name for entry in hidden.entries if entry.module is module]
 
 
 def _computed(module: str, name: str, layer: str, deed: str) -> str:
@@ -66,19 +70,17 @@ def _computed(module: str, name: str, layer: str, deed: str) -> str:
     )
 
 
-def _instead(names: dict, lost: nn.Module, role: str) -> str:
+def _instead(model: nn.Module, lost: nn.Module, role: str) -> str:
     """What stands in a model where another module was, as far as one can tell."""
+    names = {module: name for name, module in as_written(model).named_modules()}
+    known = {names.get(entry.module) for hidden in hidden_of(model) for entry in hidden.entries}
     own = {id(tensor) for tensor in lost.parameters()}
     heirs = [name for module, name in names.items() if own & {id(p) for p in module._parameters.values()}]
     if not heirs:
         axis = 1 if role == "reads" else 0
         heirs = [name for module, name in names.items() if _size(module, axis) == _size(lost, axis) is not None]
-        heirs = [name for name in heirs if not hasattr(_by_name(names, name), "note_widths")] or heirs
+        heirs = [name for name in heirs if name not in known] or heirs
     return f" (in its place may be {' or '.join(map(repr, heirs[:3]))})" if heirs else ""
-
-
-def _by_name(names: dict, name: str) -> nn.Module:
-    return next(module for module, own in names.items() if own == name)
 
 
 def _size(module: nn.Module, axis: int) -> tuple | None:

@@ -28,3 +28,28 @@ def like_in_memory(values: Tensor, old: Tensor) -> Tensor:
     if last and old.is_contiguous(memory_format=last) and not old.is_contiguous():
         return values.contiguous(memory_format=last)
     return values.contiguous()
+
+
+def write_at(target: Tensor, values: Tensor, places: list[Tensor]):
+    """Writes values to some places along every axis, in place.
+
+    Args:
+        target: Of any shape.
+        values: (len(places[0]), len(places[1]), ...)
+        places: For every axis, which indices.
+    """
+    if all(len(place) == size and _in_order(place) for place, size in zip(places, target.shape, strict=True)):
+        target.copy_(values)
+        return
+    for axis in reversed(range(1, target.ndim)):  # not by an index of all axes, which would be larger than a weight
+        if len(places[axis]) != target.shape[axis]:
+            wide = target
+            for before in range(axis):
+                if len(places[before]) != target.shape[before]:
+                    wide = wide.index_select(before, places[before])
+            values = wide.index_copy(axis, places[axis], values)
+    target.index_copy_(0, places[0], values)
+
+
+def _in_order(place: Tensor) -> bool:
+    return torch.equal(place, torch.arange(len(place), device=place.device))

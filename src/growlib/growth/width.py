@@ -8,12 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from growlib import costs, generators
+from growlib.growth.filling import insert_units, remove_units
 from growlib.growth.journal import all_or_nothing
 from growlib.growth.refusals import number_of_units, refuse_changed, refuse_quantised, refuse_sparse, units_to_prune
 from growlib.growth.slots import OptimizerSlots
-from growlib.growth.surgery import TensorReplacer, places_of, put_back, tensors_by_unit
-from growlib.inits import mean_row, zero_out
-from growlib.layers import Hidden, as_written, evaluating, flat, hidden_of, renew_compiled, uncompiled
+from growlib.growth.surgery import TensorReplacer, put_back
+from growlib.inits import zero_out
+from growlib.layers import NORMS, Entry, Hidden, as_written, evaluating, flat, hidden_of, renew_compiled, uncompiled
+from growlib.layers.layouts import coarse
 
 
 @dataclass(frozen=True)
@@ -81,25 +83,6 @@ def widen(model, hidden, by: int, init=zero_out, optimizer=None, probe=None) -> 
         return _change("widen", replacer, hidden, before, list(range(before, before + by)))
 
 
-@torch.no_grad()
-def insert_units(replacer: TensorReplacer, hidden: Hidden, by: int, init=zero_out, probe=None):
-    """Plans the tensors of new units for every module of a Hidden."""
-    before, scale = hidden.width, 1.0
-    if getattr(init, "preserves", False) and any(isinstance(norm, nn.LayerNorm) for norm in hidden.norms):
-        init, scale = mean_row, (before / (before + by)) ** 0.5  # deviations stay, and their mean square is smaller
-    incoming, bias, outgoing = init(hidden, by, probe)
-    sources = init.sources(hidden, by) if hasattr(init, "sources") else None
-    places = places_of(hidden, torch.arange(before), by)
-    for producer, rows, biases in zip(hidden.producers, _listed(incoming), _listed(bias), strict=True):
-        replacer.insert(producer, "weight", rows, 0, places[producer, 0], sources)
-        if producer.bias is not None:
-            replacer.insert(producer, "bias", biases, 0, places[producer, 0], sources)
-    for norm in hidden.norms:
-        replacer.widen_norm(norm, places[norm, 0], sources, scale)
-    for consumer, columns in zip(hidden.consumers, _listed(outgoing), strict=True):
-        replacer.insert(consumer, "weight", columns, 1, places[consumer, 1], sources)
-
-
 def prune(model, hidden, units, optimizer=None) -> Change:
     """Removes units from a hidden layer, in place.
 
@@ -119,14 +102,9 @@ def prune(model, hidden, units, optimizer=None) -> Change:
     """
     hidden = _ready(model, hidden, "prune")
     units, before = units_to_prune(units, hidden), hidden.width
-    with all_or_nothing(as_written(model), optimizer), torch.no_grad():
+    with all_or_nothing(as_written(model), optimizer):
         replacer = TensorReplacer(model, optimizer)
-        places = places_of(hidden, torch.tensor(sorted(set(range(before)) - set(units))), 0)
-        for module in (*hidden.producers, *hidden.norms):
-            for name in tensors_by_unit(module):
-                replacer.keep(module, name, 0, places[module, 0])
-        for consumer in hidden.consumers:
-            replacer.keep(consumer, "weight", 1, places[consumer, 1])
+        remove_units(replacer, hidden, units)
         replacer.write()
         return _change("prune", replacer, hidden, before, units)
 
@@ -211,31 +189,33 @@ def lost_tensors(model: nn.Module, optimizer) -> list[str]:
 
 
 def _dead_units(hidden: Hidden, outputs: Tensor, before: int) -> list[int]:
-    weights = [module.weight for module in (*hidden.producers, *hidden.consumers)]
+    entries = [entry for entry in _by_unit(hidden, "producer", "consumer") if entry.tensor.requires_grad]
     directions = torch.arange(1.0, outputs.numel() + 1, device=outputs.device).cos().view_as(outputs)
-    gradients = torch.autograd.grad((outputs * directions).sum(), weights, allow_unused=True)
+    weights = [entry.tensor for entry in entries]
+    gradients = torch.autograd.grad((outputs * directions).sum(), weights, allow_unused=True) if weights else ()
     alive = torch.zeros(hidden.width, dtype=torch.bool, device=outputs.device)
-    for position, gradient in enumerate(gradients):
+    for entry, gradient in zip(entries, gradients, strict=True):
         if gradient is not None:
-            reader = position - len(hidden.producers)
-            rows = gradient if reader < 0 else hidden.by_unit(hidden.consumers[reader], gradient.transpose(0, 1))
-            alive |= rows.reshape(hidden.width, -1).ne(0).any(1)
+            alive |= hidden.gathered(entry, gradient).ne(0).any(1)
     return [unit for unit in range(before, hidden.width) if not alive[unit]]
 
 
 @torch.no_grad()
 def _twins(hidden: Hidden, before: int) -> list[tuple[int, int]]:
-    width = hidden.width
-    made = [getattr(p, name).reshape(width, -1) for p in hidden.producers for name in tensors_by_unit(p)]
-    made += [hidden.by_unit(n, getattr(n, name)) for n in hidden.norms for name in tensors_by_unit(n)]
-    made = torch.cat(made, 1)
-    read = torch.cat([hidden.read(consumer) for consumer in hidden.consumers], 1)
+    made = torch.cat([hidden.gathered(entry) for entry in _by_unit(hidden, "producer", "bias", "add", *NORMS)], 1)
+    read = torch.cat([hidden.gathered(entry) for entry in _by_unit(hidden, "consumer")], 1)
     read = nn.functional.normalize(read.double(), dim=1)
     pairs = []
-    for new in range(before, width):
+    for new in range(before, hidden.width):
         same = (made[:new] == made[new]).all(1) & (read[:new] - read[new]).abs().amax(1).lt(1e-6)
         pairs += [(int(old), new) for old in same.nonzero()]
     return pairs
+
+
+def _by_unit(hidden: Hidden, *roles: str) -> list[Entry]:
+    """The entries in some roles that have something for every unit of its own."""
+    found = [entry for entry in hidden.entries if {entry.role, *entry.also}.intersection(roles)]
+    return [entry for entry in found if not coarse(entry.layout, hidden.own)]
 
 
 def _change(kind: str, replacer: TensorReplacer, hidden: Hidden, before: int, units: list[int]) -> Change:

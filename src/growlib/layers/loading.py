@@ -5,8 +5,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from growlib.layers.hidden import Hidden, known_hidden
-from growlib.layers.resizing import make_growable
+from growlib.layers.attributes import note
+from growlib.layers.hidden import Table, known_hidden
+from growlib.layers.layouts import size_of, widths_in
 
 
 class TakesOnWidths:
@@ -36,13 +37,55 @@ def take_on_widths(model: nn.Module, state: dict, prefix: str = "", *rest):
                 saved = state.get(f"{prefix}{path}.{name}" if path else prefix + name)
                 places.setdefault(id(tensor), (tensor, saved, []))[2].append((module, name))
     for hidden in known_hidden(model):
-        for tensor, axis in _sized(hidden):
-            free.setdefault(id(tensor), set()).add(axis)
+        for entry in hidden.entries:
+            free.setdefault(id(entry.tensor), set()).add(entry.axis)
     known = [places[key] + (axes,) for key, axes in free.items() if key in places]
-    if all(_fits(tensor, saved, axes) for tensor, saved, _, axes in known):
-        for tensor, saved, holders, _ in known:
-            if saved.shape != tensor.shape:
-                take_shape(tensor, saved, holders)
+    if not all(_fits(tensor, saved, axes) for tensor, saved, _, axes in known):
+        return
+    table = getattr(model, "_table", Table())
+    sizes = sizes_of(table, {key: saved for key, (_, saved, _) in places.items()})
+    if sizes is None:
+        return
+    for tensor, saved, holders, _ in known:
+        if saved.shape != tensor.shape:
+            take_shape(tensor, saved, holders)
+    for module in {module for _, _, holders, _ in known for module, _ in holders}:
+        note(module)  # once more, as some keep numbers of tensors that others hold
+    table.sizes.update(sizes)
+    for module, name, layout in table.attributes:
+        setattr(module, name, size_of(layout, sizes))
+
+
+def sizes_of(table: Table, saved: dict[int, Tensor]) -> dict[str, int] | None:
+    """The sizes of all widths in a state: each is read off an axis where the others are known.
+
+    Args:
+        table: The widths as they are.
+        saved: For every tensor of the model, by its id, the one in the state.
+
+    Returns:
+        None where tensors of the state contradict one another.
+    """
+    tensors = [(layouts, saved.get(id(getattr(module, name, None)))) for module, name, layouts in table.axes]
+    shapes = [(layouts, tensor.shape) for layouts, tensor in tensors if torch.is_tensor(tensor)]
+    axes, known = [pair for layouts, shape in shapes for pair in zip(layouts, shape, strict=False)], {}
+    while (before := len(known)) < len(table.sizes):
+        for layout, size in axes:
+            unknown = widths_in(layout) - set(known)
+            if len(unknown) == 1:
+                own = unknown.pop()
+                known[own] = _solved(layout, own, {**table.sizes, **known}, size)
+        if len(known) == before:
+            break
+    sizes = {**table.sizes, **known}
+    told = all(size_of(layout, sizes) == size for layout, size in axes)
+    return sizes if told else None
+
+
+def _solved(layout, own: str, sizes: dict[str, int], size: int) -> int:
+    """The size of one width for which an axis is so long: it grows by as much with every step."""
+    now, twice = size_of(layout, sizes), size_of(layout, {**sizes, own: 2 * sizes[own]})
+    return sizes[own] + (size - now) * sizes[own] // (twice - now)
 
 
 def take_shapes(module: nn.Module, state: dict, prefix: str):
@@ -71,21 +114,10 @@ def take_shape(tensor: Tensor, saved: Tensor, holders: list[tuple[nn.Module, str
     for module, name in holders:
         if name in module._buffers:
             module._buffers[name] = empty
-        make_growable(module)
-        if hasattr(module, "note_widths"):
-            module.note_widths()
+        note(module)
 
 
 _watching = []  # the hook of all optimizers, once there is something to watch for
-
-
-def _sized(hidden: Hidden):
-    """The tensors of a Hidden that have an entry for every unit, and along which axis."""
-    for axis, modules in ((0, (*hidden.producers, *hidden.norms)), (1, hidden.consumers)):
-        for module in modules:
-            for tensor in (*module._parameters.values(), *module._buffers.values()):
-                if tensor is not None and tensor.ndim > axis:
-                    yield tensor, axis
 
 
 def _fits(tensor: Tensor, saved: Tensor, axes: set[int]) -> bool:

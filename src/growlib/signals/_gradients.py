@@ -30,7 +30,7 @@ def relative_gradient(probe: Probe, hidden: Hidden) -> Tensor:
     Returns:
         A number of at least 0.
     """
-    return _ratio(gradient_norm(probe, hidden), _length(producer.weight for producer in hidden.producers))
+    return _ratio(gradient_norm(probe, hidden), _length(hidden.made(producer) for producer in hidden.producers))
 
 
 def update_ratio(probe: Probe, hidden: Hidden) -> Tensor:
@@ -50,7 +50,7 @@ def update_ratio(probe: Probe, hidden: Hidden) -> Tensor:
         ValueError: The probe was made without an optimizer.
     """
     steps = [_step(probe, producer) for producer in hidden.producers]
-    return _ratio(_length(steps), _length(producer.weight for producer in hidden.producers))
+    return _ratio(_length(steps), _length(hidden.made(producer) for producer in hidden.producers))
 
 
 def _step(probe: Probe, producer) -> Tensor:

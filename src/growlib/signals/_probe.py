@@ -101,7 +101,9 @@ class Probe:
     def _last(self, hidden: Hidden):
         makers = {*hidden.producers, *hidden.norms}
         module = [module for module in self._gathered[0] if module in makers][-1]
-        return module, torch.arange(hidden.width)[:, None] if module in hidden.producers else hidden.columns(module)
+        if module in hidden.producers:
+            return module, hidden.places(hidden.entry(module, "producer"))
+        return module, hidden.columns(module)
 
     def _seen(self, module: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
         seen = self._gathered[0]

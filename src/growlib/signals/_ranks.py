@@ -120,7 +120,7 @@ def _stable(values: Tensor) -> Tensor:
 
 
 def _weight_spectrum(probe: Probe | None, hidden: Hidden) -> Tensor:
-    weights = [producer.weight.detach().flatten(1) for producer in hidden.producers]
+    weights = [hidden.made(producer).detach() for producer in hidden.producers]
     if probe is None:
         return squares(torch.cat(weights, 1))  # (width, fan-in)
     return probe.once("weight spectrum", hidden.producers, lambda: squares(torch.cat(weights, 1)))

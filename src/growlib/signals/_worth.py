@@ -16,7 +16,7 @@ def magnitude(probe: Probe | None, hidden: Hidden) -> Tensor:
     Returns:
         (units,)
     """
-    incoming = sum(producer.weight.detach().flatten(1).square().sum(1) for producer in hidden.producers)
+    incoming = sum(hidden.made(producer).detach().square().sum(1) for producer in hidden.producers)
     outgoing = sum(hidden.read(consumer).detach().square().sum(1) for consumer in hidden.consumers)
     return (incoming * outgoing).sqrt()
 

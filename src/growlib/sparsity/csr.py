@@ -85,7 +85,7 @@ class CsrLinear(Sparse, GrowLinear):
         origin = torch.where(before[found] == after, found, -1)
         with all_or_nothing(self, optimizer):
             replacer = TensorReplacer(self, optimizer)
-            replacer.put(self, "values", take_or_fill(self.values, 0, origin), 0, origin)
+            replacer.put(self.values, take_or_fill(self.values, 0, origin), {0: origin})
             replacer.write()
             self._store(after)
 
@@ -99,9 +99,6 @@ class CsrLinear(Sparse, GrowLinear):
         if inputs.ndim != 2:  # a matrix stays transposed in memory, as the next CsrLinear wants it
             outputs = outputs.reshape(*inputs.shape[:-1], self.out_features).contiguous()
         return outputs  # (..., outputs)
-
-    def note_widths(self):
-        self.out_features = len(self.starts) - 1
 
     def _store(self, places: Tensor):
         rows = places.div(self.in_features, rounding_mode="floor")

@@ -6,7 +6,7 @@ from torch.nn.functional import conv_transpose1d, conv_transpose2d, conv_transpo
 
 from growlib.growth.journal import all_or_nothing
 from growlib.growth.optimizers import restart
-from growlib.layers import GrowConv1d, GrowConv2d, GrowConv3d, GrowLinear, Sparse, sparse_layers
+from growlib.layers import GrowConv2d, GrowLinear, Sparse, sparse_layers
 from growlib.sparsity.owned import OWNER, PACKED, describe_owned, match_owned
 
 
@@ -50,7 +50,7 @@ class _MaskedConv(_Masked):
         return self._conv_forward(inputs, self.kept, self.bias)  # (B, outputs, ...)
 
 
-class SparseConv1d(_MaskedConv, GrowConv1d):
+class SparseConv1d(_MaskedConv, nn.Conv1d):
     """A convolution over sequences of which some connections are absent."""
 
 
@@ -58,7 +58,7 @@ class SparseConv2d(_MaskedConv, GrowConv2d):
     """A convolution of which some connections are absent."""
 
 
-class SparseConv3d(_MaskedConv, GrowConv3d):
+class SparseConv3d(_MaskedConv, nn.Conv3d):
     """A convolution over volumes of which some connections are absent."""
 
 
@@ -66,9 +66,6 @@ class _InputsFirst(_Masked):
     """A layer whose weight is (inputs, outputs, ...)."""
 
     inputs_first = True
-
-    def note_widths(self):
-        """Its widths do not change."""
 
 
 class _MaskedTransposed(_InputsFirst):
@@ -108,11 +105,9 @@ MASKED = {
     nn.Linear: SparseLinear,
     GrowLinear: SparseLinear,
     nn.Conv1d: SparseConv1d,
-    GrowConv1d: SparseConv1d,
     nn.Conv2d: SparseConv2d,
     GrowConv2d: SparseConv2d,
     nn.Conv3d: SparseConv3d,
-    GrowConv3d: SparseConv3d,
     nn.ConvTranspose1d: SparseConvTranspose1d,
     nn.ConvTranspose2d: SparseConvTranspose2d,
     nn.ConvTranspose3d: SparseConvTranspose3d,
@@ -124,7 +119,6 @@ def as_masked(layer: nn.Module) -> Sparse:
     """A layer of one of the kinds in `MASKED` as a sparse one, the same object, with all its connections."""
     if not isinstance(layer, Sparse):
         layer.__class__ = MASKED[type(layer)]
-        layer.note_widths()
         layer.register_buffer("mask", torch.ones_like(layer.weight, dtype=torch.bool))
     return layer
 

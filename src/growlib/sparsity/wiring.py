@@ -77,9 +77,9 @@ def cut_off(model: nn.Module) -> dict[str, list[int]]:
         fed = torch.zeros(hidden.width, dtype=torch.bool)
         read = torch.zeros(hidden.width, dtype=torch.bool)
         for producer in hidden.producers:
-            fed |= _there(producer).reshape(hidden.width, -1).any(1).cpu()
+            fed |= _there_by_unit(hidden, producer, "producer")
         for consumer in hidden.consumers:
-            read |= _there_by_unit(hidden, consumer)
+            read |= _there_by_unit(hidden, consumer, "consumer")
         found[hidden.name] = (~(fed & read)).nonzero().flatten().tolist()
     return found
 
@@ -88,5 +88,5 @@ def _there(layer: nn.Module) -> Tensor:
     return layer.mask if isinstance(layer, Sparse) else torch.ones_like(layer.weight, dtype=torch.bool)
 
 
-def _there_by_unit(hidden: Hidden, consumer: nn.Module) -> Tensor:
-    return hidden.by_unit(consumer, _there(consumer).transpose(0, 1)).any(1).cpu()
+def _there_by_unit(hidden: Hidden, layer: nn.Module, role: str) -> Tensor:
+    return hidden.gathered(hidden.entry(layer, role), _there(layer)).any(1).cpu()
