@@ -222,7 +222,7 @@ def test_a_step_that_failed_leaves_no_statistics_and_no_drawn_numbers(data, step
 
 
 def test_the_test_notices_what_a_failed_step_leaves(data, monkeypatch):
-    monkeypatch.setattr(loop, "undone_if_it_fails", lambda model, device: nullcontext())
+    monkeypatch.setattr(loop, "undone_if_it_fails", lambda statistics, device: nullcontext())
     whole, trainer = noisy(), noisy(Fail(4))
     fit_noisy(whole, data)
     with pytest.raises(RuntimeError, match="out of memory"):

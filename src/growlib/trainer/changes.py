@@ -3,6 +3,8 @@
 from contextlib import contextmanager
 from dataclasses import replace
 
+from torch import Tensor
+
 from growlib import costs, parallel
 from growlib.growth import Change
 from growlib.growth.journal import all_or_nothing, for_a_while
@@ -93,7 +95,15 @@ class StructuralChanges:
 
     def forget_model(self):
         """Forgets what was known of the model: it is another."""
-        self.last_probe, self._flops_of_an_example = (None, None), None
+        self.last_probe, self._flops_of_an_example, self._statistics = (None, None), None, None
+
+    def statistics(self) -> list[list[Tensor]]:
+        """The buffers that a pass may move, which masks and wiring are not; found once between two changes."""
+        if self._statistics is None:
+            buffers = list(self.model.buffers())
+            kinds = [one for one in buffers if one.is_floating_point()], [one for one in buffers if not one.ndim]
+            self._statistics = [ones for ones in kinds if ones]
+        return self._statistics
 
     def flops_of_an_example(self) -> int:
         """Of a training step; counted once between two changes of the model."""

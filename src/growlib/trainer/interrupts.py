@@ -5,7 +5,7 @@ import threading
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor
 
 from growlib import generators
 
@@ -46,19 +46,18 @@ def held_interrupts():
 
 
 @contextmanager
-def undone_if_it_fails(model: nn.Module, device: torch.device):
+def undone_if_it_fails(statistics: list[list[Tensor]], device: torch.device):
     """A context for the passes of a step: if one fails, statistics and generators are as before, so that it can be made
     again; gradients are forgotten then. Where the loss was not finite, the run is back at the start of its epoch, and
     stays there.
 
     Args:
-        model: Whose buffers are copied, but for masks and wiring, which no pass moves.
+        statistics: Buffers that a pass may move, in lists of one kind each: they are copied.
         device: Of the generators.
     """
-    random, buffers = generators.states(device), list(model.buffers())
-    kinds = [[one for one in buffers if one.is_floating_point()], [one for one in buffers if not one.ndim]]
+    random = generators.states(device)
     with torch.no_grad():
-        copies = [(ones, torch._foreach_mul(ones, 1)) for ones in kinds if ones]
+        copies = [(ones, torch._foreach_mul(ones, 1)) for ones in statistics]
     try:
         yield
     except FloatingPointError:

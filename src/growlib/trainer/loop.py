@@ -124,6 +124,7 @@ class Trainer(Status, Events, StructuralChanges):
     def train_epoch(self, data):
         """Makes the steps that are left of an epoch."""
         with self.around("epoch"):
+            self._statistics = None  # between two epochs anybody may have changed the model
             self.guard.remember()  # where a loss that is not finite leads back to
             self.model.train()
             with self.clock():
@@ -135,7 +136,7 @@ class Trainer(Status, Events, StructuralChanges):
 
     def train_step(self, data, batch: Batch):
         """Makes one step of the optimizer, from as many forward passes as `accumulate` says."""
-        with undone_if_it_fails(self.model, self.device):
+        with undone_if_it_fails(self.statistics(), self.device):
             loss, correct = self.pass_batch(data, batch)
             self.emit("after_backward")
         if self.clip is not None:
@@ -153,7 +154,7 @@ class Trainer(Status, Events, StructuralChanges):
         loss = correct = 0.0
         for self.inputs, self.labels, share, last in batch.parts(data):  # (B, ...), (B,)
             size = len(self.labels)
-            self.emit("before_forward")
+            self.emit("before_forward")  # which may leave examples out
             with self.replica.gradients(synced=last):
                 with self.autocast():
                     self.logits = self.replica(self.inputs, *self.task_of(data))  # (B, classes)
@@ -162,10 +163,8 @@ class Trainer(Status, Events, StructuralChanges):
                 part = self.batch_loss if share == 1 else self.batch_loss * share
                 part.backward()
             loss = loss + part.detach()
-            right = count_correct(self.logits, self.labels) * (
-                size / len(self.labels)
-            )  # a callback may have left some out
-            correct = correct + right * bool(share)
+            right = count_correct(self.logits, self.labels) * bool(share)
+            correct = correct + (right if len(self.labels) == size else right * size / len(self.labels))
         loss, correct = self.replica.totals(loss, correct, self.ctrl_c, self.guard.looks)
         return self.guard.checked(loss), correct
 
