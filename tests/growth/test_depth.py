@@ -398,3 +398,15 @@ def test_a_change_is_recorded_as_plain_values():
     record = deepen(mlp(), "hidden1").record()
     assert set(record) == {"kind", "step", "layer", "before", "after", "units", "parameters", "flops", "cause"}
     assert isinstance(deepen(mlp(), "hidden1"), Change) and len(hidden_of(mlp())) == 2
+
+
+def test_an_input_shape_that_is_not_true_is_told_and_nothing_changes():
+    model = growable(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)), torch.zeros(2, 4))
+    model.input_shape, before = (5,), {name: id(tensor) for name, tensor in model.named_parameters()}
+    with pytest.raises(
+        ValueError, match=r"does not run on examples of its input_shape, \(5,\) .*Set model.input_shape"
+    ):
+        deepen(model, "0")
+    assert before == {name: id(tensor) for name, tensor in model.named_parameters()}
+    model.input_shape = (4,)
+    assert deepen(model, "0").kind == "deepen"

@@ -10,7 +10,7 @@ from growlib.growth.inserted import path_of, put_behind
 from growlib.growth.repeating import repeat_behind, silenced
 from growlib.growth.starts import identity, repeated, residual
 from growlib.growth.units.axes import axis_of_units
-from growlib.layers import evaluating, flat
+from growlib.layers import evaluating, flat, tensors_in
 
 TOLERANCE = 1e-10  # of outputs in float64, relative to the largest one
 LAYERS = {3: "Conv1d", 4: "GrowConv2d", 5: "Conv3d"}  # by the dimensions of what they read
@@ -97,10 +97,18 @@ def _drift(twin: nn.Module, put) -> float:
 
 def _call(model: nn.Module) -> Tensor:
     """What a model puts out for fixed examples; one that draws noise in eval mode too draws the same each time."""
-    args, kwargs = examples_of(model)
+    args, kwargs = inputs = examples_of(model)
     with generators.kept(next(model.parameters()).device):
         torch.manual_seed(0)
-        return flat(model(*args, **kwargs))
+        try:
+            return flat(model(*args, **kwargs))
+        except (RuntimeError, ValueError, TypeError) as error:
+            told = ", ".join(f"{tuple(tensor.shape[1:])} of {tensor.dtype}" for tensor in tensors_in(inputs))
+            raise ValueError(
+                f"cannot deepen {type(model).__name__}: it does not run on examples of its input_shape, {told}: "
+                f"{error}. Set model.input_shape to the shape of one example (and model.input_dtype, of token ids "
+                "torch.long). Nothing was changed"
+            ) from error
 
 
 def examples_of(model: nn.Module) -> tuple[tuple, dict]:
