@@ -63,6 +63,7 @@ from growlib.growth import (
     identity,
     lost_tensors,
     prune,
+    repeated,
     residual,
     untrained,
     widen,
@@ -177,7 +178,7 @@ __all__ = [
     *("growable", "hidden_of", "Hidden", "widen", "deepen", "prune", "Change", "check_growth", "lost_tensors"),
     *("Widen", "Deepen", "Prune", "StepByAge", "births", "each", "loudest", "quietest", "by_shortfall"),
     *("zero_out", "random", "orthogonal", "split", "gradmax", "north", "variance_transfer"),
-    *("identity", "residual", "untrained"),
+    *("identity", "residual", "repeated", "untrained"),
     # rewire
     *("sparsify", "rewire", "uniform", "erk", "ranked", "connections", "sparse_layers", "as_masked", "CsrLinear"),
     *("budget_report", "degrees", "cut_off", "Rewire", "RandomWalk", "cosine_decay"),

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 import torchvision
+from found import Tokens
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from networks import OPTIMIZERS, convnet, inputs_for, mlp, net, relative, resnet, shaken, train
@@ -267,6 +268,30 @@ def test_what_is_put_in_depends_on_what_is_there():
 
 def nn_chain(activation):
     return growable(nn.Sequential(nn.Linear(6, 5), activation, nn.Linear(5, 4)), torch.randn(4, 6))
+
+
+@pytest.mark.parametrize(("activation", "kind"), [(nn.ReLU(), "Conv{}d"), (nn.Tanh(), "{}Block")])
+@pytest.mark.parametrize("dims", [1, 3])
+def test_new_layers_lie_along_channels_and_never_along_time(dims, activation, kind):
+    torch.manual_seed(0)
+    conv, pool = getattr(nn, f"Conv{dims}d"), getattr(nn, f"AdaptiveAvgPool{dims}d")
+    model = nn.Sequential(conv(2, 4, 3), activation, conv(4, 5, 3), pool(1), nn.Flatten(), nn.Linear(5, 3)).eval()
+    inputs = torch.randn(2, 2, *[7] * dims)
+    before = growable(model, inputs)(inputs)
+    change = deepen(model, "1")
+    assert torch.equal(model(inputs), before) and change.after == 4
+    assert type(change.inserted[0]).__name__ == kind.format(
+        {1: "Sequence", 3: "Volume"}[dims] if "Block" in kind else dims
+    )
+
+
+def test_models_of_token_ids_several_inputs_and_dicts_are_deepened():
+    torch.manual_seed(0)
+    model, ids, scale = Tokens(), torch.randint(11, (2, 7)), torch.tensor(2.0)
+    before = growable(model, ids, scale=scale)(ids, scale=scale)["logits"]
+    change = deepen(model, "up")
+    assert torch.equal(model(ids, scale=scale)["logits"], before) and change.flops > 0
+    assert deepen(model, "down").after == 8
 
 
 def test_a_block_follows_a_block():
