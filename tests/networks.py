@@ -5,7 +5,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy, relu
 
 from growlib.growth import growable
-from growlib.models import MLP, ConvNet, ResNet
+from growlib.models import MLP, ConvNet, ResNet, SpeedNet
 
 
 def mlp(dtype=torch.float32):
@@ -18,6 +18,10 @@ def convnet(dtype=torch.float32):
 
 def resnet(dtype=torch.float32):
     return shaken(ResNet((2, 8, 8), [4, 6], [{"block1": 3, "block2": 5}, 1], 4)).to(dtype)
+
+
+def speednet(dtype=torch.float32):
+    return shaken(SpeedNet((2, 9, 9), [[3, 4], [5, 4]], 4)).to(dtype)
 
 
 def inputs_for(model, size=16):

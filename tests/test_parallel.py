@@ -42,7 +42,7 @@ def close(mine, theirs):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("run", ["a_growing_run", "the_same_run_resumed", "a_convnet"])
+@pytest.mark.parametrize("run", ["a_growing_run", "the_same_run_resumed", "a_convnet", "a_fast_run"])
 def test_the_ranks_are_equal_to_the_bit_after_every_change(ranks, run):
     first, second = [rank[run] for rank in ranks]
     assert len(set(first["seen"])) >= 3

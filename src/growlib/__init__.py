@@ -4,11 +4,14 @@ import importlib
 
 from growlib import callbacks, continual, costs, data, inits, models, parallel, results, scores, signals, when
 from growlib.callbacks import (
+    Average,
     Checkpoint,
     Deepen,
     Diagnostics,
     EarlyStopping,
     Evaluate,
+    Freeze,
+    Lookahead,
     LRSchedule,
     ProgressBar,
     Prune,
@@ -16,13 +19,16 @@ from growlib.callbacks import (
     ResourceMonitor,
     Rewire,
     StepByAge,
+    Whiten,
     Widen,
+    averaged,
     births,
     by_shortfall,
     cosine_decay,
     each,
     loudest,
     quietest,
+    triangle,
     warmup_decay,
 )
 from growlib.continual import (
@@ -57,6 +63,7 @@ from growlib.growth import (
     identity,
     lost_tensors,
     prune,
+    repeated,
     residual,
     untrained,
     widen,
@@ -73,7 +80,20 @@ from growlib.layers import (
     hidden_of,
     sparse_layers,
 )
-from growlib.models import MLP, ConvNet, ResNet, TaskBatchNorm2d, TaskConv2d, TaskLinear, TaskModel, TaskNet
+from growlib.models import (
+    MLP,
+    ConvNet,
+    ResNet,
+    SpeedNet,
+    TaskBatchNorm2d,
+    TaskConv2d,
+    TaskLinear,
+    TaskModel,
+    TaskNet,
+    TaskSpeedNet,
+    dirac,
+    whiten,
+)
 from growlib.results import by_profile, check_parameters
 from growlib.scores import (
     at_random,
@@ -112,7 +132,17 @@ from growlib.signals import (
 from growlib.sparsity import CsrLinear, budget_report, cut_off, degrees, erk, ranked, rewire, sparsify, uniform
 from growlib.sparsity.budget import as_masked
 from growlib.studies import Fork, Rerun, Ticket, fork, lottery, masks_of, search_growth, shuffled, twin, wire
-from growlib.trainer import Callback, History, Trainer, derive_seed, load_model
+from growlib.trainer import (
+    Callback,
+    History,
+    Trainer,
+    cropped,
+    derive_seed,
+    load_model,
+    mirrored,
+    norm_biases_apart,
+    view_accuracy,
+)
 from growlib.when import (
     above,
     below,
@@ -137,15 +167,18 @@ __all__ = [
     # train
     *("Trainer", "History", "Callback", "Checkpoint", "EarlyStopping", "Evaluate", "LRSchedule", "ProgressBar"),
     *("ResourceMonitor", "Budget", "warmup_decay", "evaluating", "derive_seed", "load_model"),
+    # train fast
+    *("Whiten", "Freeze", "Average", "Lookahead", "averaged", "triangle", "norm_biases_apart"),
+    *("mirrored", "cropped", "view_accuracy", "whiten", "dirac"),
     # data and models
     *("Dataset", "Split", "load", "permuted", "relabelled", "split_by_class"),
-    *("MLP", "ConvNet", "ResNet", "TaskNet", "TaskModel", "Attention", "GrowLinear", "GrowConv2d", "GrowBatchNorm2d"),
-    *("TaskLinear", "TaskConv2d", "TaskBatchNorm2d"),
+    *("MLP", "ConvNet", "ResNet", "SpeedNet", "TaskNet", "TaskSpeedNet", "TaskModel", "Attention"),
+    *("GrowLinear", "GrowConv2d", "GrowBatchNorm2d", "TaskLinear", "TaskConv2d", "TaskBatchNorm2d"),
     # grow
     *("growable", "hidden_of", "Hidden", "widen", "deepen", "prune", "Change", "check_growth", "lost_tensors"),
     *("Widen", "Deepen", "Prune", "StepByAge", "births", "each", "loudest", "quietest", "by_shortfall"),
     *("zero_out", "random", "orthogonal", "split", "gradmax", "north", "variance_transfer"),
-    *("identity", "residual", "untrained"),
+    *("identity", "residual", "repeated", "untrained"),
     # rewire
     *("sparsify", "rewire", "uniform", "erk", "ranked", "connections", "sparse_layers", "as_masked", "CsrLinear"),
     *("budget_report", "degrees", "cut_off", "Rewire", "RandomWalk", "cosine_decay"),

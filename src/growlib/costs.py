@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
+from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.flop_counter import FlopCounterMode
 
 from growlib.layers import evaluating, flat, sparse_layers, tensors_in, uncompiled
@@ -39,43 +40,63 @@ def training_flops(model: nn.Module) -> int | None:
 def _counted(model: nn.Module, *task, backward: bool) -> int | None:
     if (inputs := example(model, 1)) is None:
         return None
+    args, kwargs = inputs
     counter = FlopCounterMode(display=False)
     try:
         with evaluating(model), uncompiled(), torch.set_grad_enabled(backward), counter:
-            total = flat(model(inputs, *task)).sum()
+            total = flat(model(*args, *task, **kwargs)).sum()
             if backward and total.requires_grad:
                 trained = [p for p in model.parameters() if p.requires_grad]
                 torch.autograd.grad(total, trained, allow_unused=True)
     except Exception as error:
+        told = ", ".join(f"{tuple(tensor.shape[1:])} of {tensor.dtype}" for tensor in tensors_in(inputs))
         raise ValueError(
             f"cannot count what {type(model).__name__} computes: it does not run on an example of its input_shape, "
-            f"{tuple(inputs.shape[1:])} of {inputs.dtype}: {error}. Set model.input_shape to the shape of one example "
+            f"{told}: {error}. Set model.input_shape to the shape of one example "
             "(and model.input_dtype, of token ids torch.long), or delete it"
         ) from error
     return counter.get_total_flops()
 
 
-def example(model: nn.Module, size: int, generator: torch.Generator | None = None) -> torch.Tensor | None:
-    """Examples of the shape that a model says it takes, or None where it says nothing.
+def example(model: nn.Module, size: int, generator: torch.Generator | None = None) -> tuple[tuple, dict] | None:
+    """Inputs of the kind that a model takes, as it tells: (args, kwargs), or None where it tells nothing.
 
     Args:
         model: With an `input_shape`, of one example, and an `input_dtype` if that is not the dtype of its weights.
-            `growable` has noted the shape, where that name was taken.
-        size: Their number.
-        generator: Draws them; without it they are zeros.
+            `growable` has noted the shape, where that name was taken, or kept examples, where a shape says too little.
+        size: The number of examples.
+        generator: Draws them; without it they are zeros. Kept ones are repeated.
     """
+    tensor = next(iter(model.parameters()), None)
+    if tensor is None:
+        return None
+    if hasattr(model, "_example"):
+        return _repeated(model._example, size, tensor)
     shape = getattr(model, "_input_shape", getattr(model, "input_shape", None))
     dtype = getattr(model, "input_dtype", None)
-    known = isinstance(shape, (tuple, list)) and all(isinstance(size, int) for size in shape)
-    tensor = next(iter(model.parameters()), None)
-    if not known or tensor is None:
+    if not (isinstance(shape, (tuple, list)) and all(isinstance(size, int) for size in shape)):
         return None
     if isinstance(dtype, torch.dtype) and not dtype.is_floating_point:
         ids = [module.num_embeddings for module in model.modules() if isinstance(module, nn.Embedding)]
         most = min(ids, default=2) if generator else 1
-        return torch.randint(most, (size, *shape), generator=generator).to(tensor.device, dtype)
+        return (torch.randint(most, (size, *shape), generator=generator).to(tensor.device, dtype),), {}
     drawn = torch.randn(size, *shape, generator=generator) if generator else torch.zeros(size, *shape)
-    return drawn.to(tensor if tensor.is_floating_point() else tensor.device)
+    return (drawn.to(tensor if tensor.is_floating_point() else tensor.device),), {}
+
+
+def _repeated(example: tuple[tuple, dict], size: int, like: torch.Tensor) -> tuple[tuple, dict] | None:
+    """Examples again and again, where the weights of a model are; None where it cannot be told which are one."""
+    lengths = {len(value) for value in tree_leaves(example) if torch.is_tensor(value) and value.ndim}
+    if len(lengths) != 1:
+        return None
+
+    def repeat(value):
+        if not torch.is_tensor(value):
+            return value
+        value = value.to(like if value.is_floating_point() and like.is_floating_point() else like.device)
+        return value[torch.arange(size, device=value.device) % len(value)] if value.ndim else value
+
+    return tree_map(repeat, example)
 
 
 def memory(model: nn.Module, optimizer: torch.optim.Optimizer, batch_size: int) -> dict[str, int]:
@@ -99,7 +120,8 @@ def memory(model: nn.Module, optimizer: torch.optim.Optimizer, batch_size: int) 
         return tensor.detach()  # an attached one would hold its own graph, and so the model, until the next collection
 
     with evaluating(model), uncompiled(), saved_tensors_hooks(keep, lambda tensor: tensor):
-        outputs = model(example(model, batch_size))  # alive while its saved tensors are counted
+        args, kwargs = example(model, batch_size)
+        outputs = model(*args, **kwargs)  # alive while its saved tensors are counted
     state = [v for s in optimizer.state.values() for v in s.values() if torch.is_tensor(v)]
     bill = {
         "parameters": sum(p.nbytes for p in model.parameters()),

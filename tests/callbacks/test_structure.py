@@ -1,11 +1,12 @@
 """Widen and Prune skip what they can skip, and users' own attributes and noise get in nobody's way."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn.functional import relu
 
-from growlib import MLP, Budget, Prune, Trainer, Widen, every, growable, load, within_budget
+from growlib import EWC, MLP, Budget, Prune, Replay, Trainer, Widen, every, growable, load, within_budget
 
 
 @pytest.fixture(scope="module")
@@ -94,3 +95,24 @@ def test_a_budget_prices_models_with_tensors_of_their_own(digits):
     with pytest.raises(ValueError, match="would need .* parameters, and the budget is"):
         fit(model, [Widen(2, every(1, "epoch"))], digits, budget=Budget(limit))
     assert model.first.out_features == 12 and trainer.history.changes[-1]["parameters"] == limit
+
+
+@pytest.mark.parametrize("kind", [Widen, Prune])
+@pytest.mark.parametrize("by", [0, -1, True, 2.5, "2", None])
+def test_what_is_no_number_of_units_is_refused_before_training(kind, by):
+    with pytest.raises(ValueError, match=rf"{kind.__name__}\(by={by!r}\): give a positive number of units"):
+        kind(by, every(1, "epoch"))
+
+
+def test_numbers_of_numpy_are_numbers(digits):
+    trainer = fit(MLP(64, [8], 10), [Widen(np.int64(2), every(np.int64(1), "epoch"))], digits)
+    assert trainer.model.config()["hidden"] == [12]
+    with pytest.raises(ValueError, match="whole number"):
+        every(True, "epoch")
+
+
+@pytest.mark.parametrize("tasks, closed", [(5, True), (nn.Linear(2, 2), None), ([3, 4], 1)])
+def test_attributes_called_as_those_of_task_nets_are_no_tasks(digits, tasks, closed):
+    model = Attributed(None, None)
+    model.tasks, model.closed = tasks, closed
+    assert fit(model, [Replay(20), EWC(1.0)], digits).step > 0

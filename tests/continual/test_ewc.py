@@ -180,3 +180,22 @@ def test_bad_settings_are_refused(settings):
 def test_accuracies_of_one_head_are_known_from_the_start(tasks):
     with pytest.raises(ValueError, match="train with Accuracies"):
         accuracy_matrix(make([], tasks).fit(tasks[0], epochs=1))
+
+
+def test_the_logits_among_other_outputs_are_what_counts(tasks):
+    """Of tuples and dicts the importance is that of the logits, see `logits_in`."""
+
+    class Pair(MLP):
+        def forward(self, x):
+            return super().forward(x), x.sum()
+
+    class Named(MLP):
+        def forward(self, x):
+            return {"other": x, "logits": super().forward(x)}
+
+    found = []
+    for kind in (MLP, Pair, Named):
+        torch.manual_seed(0)
+        found.append(fisher(kind(64, [4], 5), tasks[0], 20))
+    for other in found[1:]:
+        assert all(torch.equal(other[name], values) for name, values in found[0].items())

@@ -264,3 +264,34 @@ def test_a_task_net_that_all_tasks_share_is_packed(tasks, norm):
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.1)
     Trainer(model, optimizer, [pack, watch], device="cpu", batch_size=32).fit(*tasks, epochs=3)
     assert set(pack.owners) == {"conv1.blocks.0.weight", "conv2.blocks.0.weight"} and all(watch.same)
+
+
+def test_a_task_whose_first_step_failed_goes_on(tasks):
+    class Fail(Callback):
+        def after_loss(self, trainer):
+            if trainer.data.name == tasks[1].name and not self.failed:
+                self.failed = True
+                raise RuntimeError("once")
+
+    whole, failing = PackNet(0.3), Fail()
+    failing.failed = False
+    trainer = make([PackNet(0.3), failing], tasks)
+    with pytest.raises(RuntimeError, match="once"):
+        trainer.fit(*tasks[:2], epochs=2)
+    trainer.fit(*tasks[:2], epochs=2)
+    clean = make([whole], tasks)
+    clean.fit(*tasks[:2], epochs=2)
+    assert trainer.history.losses == clean.history.losses and trainer.callbacks[0].tasks == whole.tasks
+
+
+def test_a_task_that_failed_to_begin_begins_again(tasks):
+    class Fail(Callback):
+        def before_task(self, trainer):
+            self.before_task = lambda trainer: None
+            raise RuntimeError("once")
+
+    trainer = make([PackNet(0.3), Fail()], tasks)
+    with pytest.raises(RuntimeError, match="once"):
+        trainer.fit(tasks[0], epochs=1)
+    trainer.fit(tasks[0], epochs=1)
+    assert trainer.callbacks[0].tasks == [tasks[0].name]

@@ -9,7 +9,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from torch import optim
 
-from growlib import Callback, Certify, NeuronGenesis, TaskNet, Trainer, every, new_task, prune
+from growlib import Callback, Certify, NeuronGenesis, TaskNet, TaskSpeedNet, Trainer, every, new_task, prune
 from growlib.continual.retention import retention_certificate, retention_snapshot
 from growlib.data import Dataset, Split
 
@@ -23,6 +23,7 @@ NETS = {
     "conv": {"channels": [3], "hidden": [4], "norm": False},
     "conv, norm": {"channels": [3, 2], "pools": [2], "hidden": [4]},
     "conv, norm, no dense": {"channels": [3]},
+    "speed": {"channels": [3, 2]},
 }
 
 
@@ -45,7 +46,7 @@ STREAM = [a_task("first", 0), a_task("second", 1, classes=2), a_task("third", 2)
 
 def a_net(kind: str = "conv, norm", transfer: bool = True) -> TaskNet:
     torch.manual_seed(0)
-    return TaskNet(SHAPE, "first", 3, transfer=transfer, **NETS[kind])
+    return (TaskSpeedNet if kind == "speed" else TaskNet)(SHAPE, "first", 3, transfer=transfer, **NETS[kind])
 
 
 def an_optimizer(model, kind: str, decay: float = 0.0, momentum: float = 0.0):

@@ -6,7 +6,7 @@ from tasks import Heads, cut_in_two, halves, make, same
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from growlib import MLP, Callback, load
+from growlib import MLP, Callback, Trainer, Widen, every, load
 from growlib.continual import SI
 from growlib.continual.si import DAMPING
 
@@ -119,3 +119,15 @@ def test_what_is_born_in_the_middle_of_a_task_is_held_too(tasks):
     trainer.fit(tasks[0], epochs=3)
     assert si.importance["heads.scale"].any() and torch.equal(si.anchors["heads.scale"], trainer.model.heads.scale)
     trainer.fit(tasks[1], epochs=1)
+
+
+@pytest.mark.parametrize("after", [1, None])
+def test_a_network_that_was_changed_in_the_middle_of_a_task_is_refused(tasks, after):
+    """Whether SI stands before the callback that widens or behind it."""
+    grow = Widen(2, every(1, "epoch"))
+    torch.manual_seed(0)
+    model = MLP(64, [6], 5)
+    optimizer = torch.optim.Adam(model.parameters())
+    callbacks = [SI(1.0), grow] if after else [grow, SI(1.0)]
+    with pytest.raises(ValueError, match=r"SI remembers hidden1.weight of shape \(6, 64\), and it has \(8, 64\)"):
+        Trainer(model, optimizer, callbacks, device="cpu").fit(tasks[0], epochs=2)

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.functional import relu
 
 from growlib.growth import growable, prune, widen
-from growlib.growth.units import follow, numbers
+from growlib.growth.units import follow, numbers, proof, search
 from growlib.inits import orthogonal, random, split, zero_out
 from growlib.layers import hidden_of
 
@@ -82,6 +82,8 @@ MOVES = {
     "the mean": (lambda s, h: h - h.mean(1, keepdim=True), "new units move what 'linear' in 'read'"),
     "softmax": (lambda s, h: h.softmax(1), "go through 'softmax' .* which mixes them"),
     "a sum": (lambda s, h: h.cumsum(1), "'cumsum'"),
+    "a number of examples": (lambda s, h: h.view(2, 16), "'view' .* keeps a number of its own"),
+    "a branch on the number of examples": (lambda s, h: h if h.shape[0] < 3 else h.cumsum(1), "'cumsum' .* mixes them"),
     "no rule": (lambda s, h: torch.fft.fft(h).real, "'fft_fft' .* which is not followed"),
 }
 
@@ -158,6 +160,15 @@ def test_branches_in_the_wrong_order_are_caught(monkeypatch):
     monkeypatch.setitem(follow.RULES, "cat", swapped)
     model = growable(shaken(Beside()), torch.randn(FOUND[Beside][0]))
     assert hidden_of(model) == []
+
+
+def test_a_search_that_would_not_end_is_given_up_with_the_reason(monkeypatch):
+    monkeypatch.setattr(search, "MOST", 1)
+    model = growable(two(MOVES["the mean"][0]), torch.randn(4, 5))
+    assert model.hidden == [] and model.refused["make"]
+    monkeypatch.setattr(search.Search, "_compared", lambda self, grown: [proof.Problem((), "no end")])
+    model = growable(two(lambda s, h: h), torch.randn(4, 5))
+    assert model.hidden == [] and model.refused["make"] == "after 1 trials something still fails: no end"
 
 
 def test_the_numbers_are_needed(monkeypatch):

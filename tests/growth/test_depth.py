@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 import torchvision
+from found import Tokens
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from networks import OPTIMIZERS, convnet, inputs_for, mlp, net, relative, resnet, shaken, train
@@ -269,6 +270,30 @@ def nn_chain(activation):
     return growable(nn.Sequential(nn.Linear(6, 5), activation, nn.Linear(5, 4)), torch.randn(4, 6))
 
 
+@pytest.mark.parametrize(("activation", "kind"), [(nn.ReLU(), "Conv{}d"), (nn.Tanh(), "{}Block")])
+@pytest.mark.parametrize("dims", [1, 3])
+def test_new_layers_lie_along_channels_and_never_along_time(dims, activation, kind):
+    torch.manual_seed(0)
+    conv, pool = getattr(nn, f"Conv{dims}d"), getattr(nn, f"AdaptiveAvgPool{dims}d")
+    model = nn.Sequential(conv(2, 4, 3), activation, conv(4, 5, 3), pool(1), nn.Flatten(), nn.Linear(5, 3)).eval()
+    inputs = torch.randn(2, 2, *[7] * dims)
+    before = growable(model, inputs)(inputs)
+    change = deepen(model, "1")
+    assert torch.equal(model(inputs), before) and change.after == 4
+    assert type(change.inserted[0]).__name__ == kind.format(
+        {1: "Sequence", 3: "Volume"}[dims] if "Block" in kind else dims
+    )
+
+
+def test_models_of_token_ids_several_inputs_and_dicts_are_deepened():
+    torch.manual_seed(0)
+    model, ids, scale = Tokens(), torch.randint(11, (2, 7)), torch.tensor(2.0)
+    before = growable(model, ids, scale=scale)(ids, scale=scale)["logits"]
+    change = deepen(model, "up")
+    assert torch.equal(model(ids, scale=scale)["logits"], before) and change.flops > 0
+    assert deepen(model, "down").after == 8
+
+
 def test_a_block_follows_a_block():
     """And does not go inside it, although the width that it brought is the last one."""
     model = nn_chain(nn.Tanh())
@@ -373,3 +398,15 @@ def test_a_change_is_recorded_as_plain_values():
     record = deepen(mlp(), "hidden1").record()
     assert set(record) == {"kind", "step", "layer", "before", "after", "units", "parameters", "flops", "cause"}
     assert isinstance(deepen(mlp(), "hidden1"), Change) and len(hidden_of(mlp())) == 2
+
+
+def test_an_input_shape_that_is_not_true_is_told_and_nothing_changes():
+    model = growable(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)), torch.zeros(2, 4))
+    model.input_shape, before = (5,), {name: id(tensor) for name, tensor in model.named_parameters()}
+    with pytest.raises(
+        ValueError, match=r"does not run on examples of its input_shape, \(5,\) .*Set model.input_shape"
+    ):
+        deepen(model, "0")
+    assert before == {name: id(tensor) for name, tensor in model.named_parameters()}
+    model.input_shape = (4,)
+    assert deepen(model, "0").kind == "deepen"

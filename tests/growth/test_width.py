@@ -273,7 +273,7 @@ def test_a_mask_of_the_width_removes_what_it_marks(mask):
     assert change.units == [1, 4] and torch.equal(model.hidden1.weight, old[[0, 2, 3, 5, 6]])
 
 
-@pytest.mark.parametrize("units", [torch.rand(7), [0.0, 2.0], np.array([1.0]), [True, 2], [None], ["0"]])
+@pytest.mark.parametrize("units", [torch.rand(7), [0.0, 2.0], np.array([1.0]), [True, 2], [None], ["0"], None, 1.0])
 def test_what_is_neither_units_nor_a_mask_is_refused(units):
     model = mlp()
     with pytest.raises(ValueError, match=r"cannot prune unit .* of layer 'hidden1': give the indices"):
@@ -292,6 +292,7 @@ def test_numbers_of_numpy_and_torch_are_numbers_and_booleans_are_none():
     assert widen(model, "hidden1", np.int64(2)).units == [7, 8]
     assert prune(model, "hidden1", torch.tensor([8, 7])).units == [7, 8]
     assert prune(model, "hidden1", [np.int64(6), torch.tensor(5)]).units == [5, 6]
+    assert [prune(model, "hidden1", one).units for one in (4, np.int64(3), torch.tensor(2))] == [[4], [3], [2]]
     with pytest.raises(ValueError, match="by True: give a positive number"):
         widen(model, "hidden1", True)
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from growlib import results
-from growlib.results import _records, _runner
+from growlib.results import _code, _records, _runner
 
 SHA, COMMIT = "ab12" * 16, "0123456789ab"
 KEYS = {"chapter", "run", "profile", "seed", "parameters", "metrics", "history"}
@@ -163,7 +163,7 @@ def test_a_quick_run_does_not_replace_a_full_one_but_a_full_one_replaces_a_quick
 
 def test_an_installed_package_is_never_written_to(tmp_path, monkeypatch):
     monkeypatch.delenv("GROWLIB_RESULTS", raising=False)
-    monkeypatch.setattr(_records, "embedded", lambda: tmp_path / "site-packages" / "growlib" / "embedded")
+    monkeypatch.setattr(_code, "embedded", lambda: tmp_path / "site-packages" / "growlib" / "embedded")
     with pytest.raises(RuntimeError, match="installed package, not a checkout: set GROWLIB_RESULTS"):
         write(None)
     monkeypatch.setenv("GROWLIB_RESULTS", str(tmp_path / "mine"))
@@ -172,7 +172,8 @@ def test_an_installed_package_is_never_written_to(tmp_path, monkeypatch):
 
 def test_own_runs_come_before_those_that_growlib_came_with(tmp_path, monkeypatch):
     shipped, own = tmp_path / "data" / "results", tmp_path / "own"
-    monkeypatch.setattr(_records, "embedded", lambda: tmp_path / "data")
+    for module in (_code, _records):
+        monkeypatch.setattr(module, "embedded", lambda: tmp_path / "data")
     monkeypatch.setenv("GROWLIB_RESULTS", str(own))
     write(shipped, seed=1)
     write(shipped, seed=1, chapter="03_keeping_the_function")
@@ -240,7 +241,8 @@ def test_the_commit_says_when_code_was_changed_but_not_when_a_record_was_added(t
 
     monkeypatch.delenv("GROWLIB_RESULTS", raising=False)
     monkeypatch.delenv("GROWLIB_COMMIT")
-    monkeypatch.setattr(_records, "embedded", lambda: tmp_path / "data")
+    for module in (_code, _records):
+        monkeypatch.setattr(module, "embedded", lambda: tmp_path / "data")
     (tmp_path / "pyproject.toml").touch()
     assert commit().startswith("growlib ")
     git("init", "-q")

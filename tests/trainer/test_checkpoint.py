@@ -5,6 +5,7 @@ import os
 import resource
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -16,6 +17,7 @@ from growlib import (
     MLP,
     ConvNet,
     Prune,
+    TaskNet,
     Trainer,
     Widen,
     every,
@@ -24,6 +26,7 @@ from growlib import (
     load_model,
     sparse_layers,
     sparsify,
+    split_by_class,
     widen,
 )
 
@@ -224,3 +227,32 @@ def test_a_loss_of_torch_is_known_by_its_name(tmp_path):
         model = MLP(64, [8], 10)
         Trainer(model, torch.optim.SGD(model.parameters()), loss=loss, device="cpu").save(tmp_path / "run.pt")
         assert Trainer.load(tmp_path / "run.pt", device="cpu").loss is loss
+
+
+class AdamW(torch.optim.SGD):
+    """A user's own, with the name of torch's."""
+
+
+def test_an_optimizer_of_ones_own_is_never_replaced_by_that_of_torch(tmp_path):
+    model = MLP(64, [8], 10)
+    Trainer(model, AdamW(model.parameters(), lr=0.1), device="cpu").save(tmp_path / "run.pt")
+    with pytest.raises(
+        ValueError, match=r"the optimizer .*test_checkpoint\.AdamW, none of torch.optim.* load_model\(path\)"
+    ):
+        Trainer.load(tmp_path / "run.pt", device="cpu")
+    assert load_model(tmp_path / "run.pt").config() == model.config()
+    Trainer(model, torch.optim.AdamW(model.parameters()), device="cpu").save(tmp_path / "run.pt")
+    assert type(Trainer.load(tmp_path / "run.pt", device="cpu").optimizer) is torch.optim.AdamW
+
+
+def test_a_task_net_that_was_loaded_knows_its_data_from_namesakes(tmp_path, digits):
+    one, two = (replace(task, name="same") for task in split_by_class(digits, 2))
+    model = TaskNet(one.shape, "same", 5, hidden=[4])
+    trainer = Trainer(model, torch.optim.Adam(model.parameters()), device="cpu")
+    trainer.fit(one, epochs=1)
+    trainer.save(tmp_path / "run.pt")
+    for loaded in (load_model(tmp_path / "run.pt"), Trainer.load(tmp_path / "run.pt", device="cpu").model):
+        other = Trainer(loaded, torch.optim.Adam(loaded.parameters()), device="cpu")
+        with pytest.raises(ValueError, match="'same' is the name of a task with other train and val examples"):
+            other.fit(two, epochs=1)
+        other.fit(one, epochs=1)

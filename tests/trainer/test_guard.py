@@ -2,13 +2,16 @@
 
 import copy
 import math
+from contextlib import nullcontext
 
 import pytest
 import torch
+from torch import nn
 from torch.nn.functional import cross_entropy
-from torch.optim import SGD
+from torch.optim import SGD, Optimizer
 
-from growlib import MLP, Callback, Checkpoint, Trainer, load
+from growlib import MLP, Callback, Checkpoint, Joint, Replay, Trainer, load, split_by_class
+from growlib.trainer import loop
 
 
 @pytest.fixture(scope="module")
@@ -162,6 +165,7 @@ def test_gradients_of_the_user_are_not_added(data):
         {"clip": -1},
         {"clip": 0},
         {"clip": math.nan},
+        {"clip": True},
         {"batch_size": 0},
         {"batch_size": True},
         {"seed": None},
@@ -184,3 +188,93 @@ def test_going_back_keeps_no_copy_of_the_history(data):
         trainer.fit(data, epochs=1)
     now = trainer.history.state_dict()
     assert {name: now[name] for name in ("records", "losses")} == {name: before[name] for name in ("records", "losses")}
+
+
+class Noisy(nn.Sequential):
+    """Its passes move statistics and draw numbers."""
+
+    def __init__(self):
+        layers = nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 10)
+        super().__init__(*layers)
+
+
+def fit_noisy(trainer, data):
+    torch.manual_seed(1)
+    trainer.fit(data, epochs=1)
+
+
+def noisy(*callbacks):
+    torch.manual_seed(0)
+    model = Noisy()
+    return Trainer(model, SGD(model.parameters(), lr=0.1), callbacks, batch_size=100, device="cpu")
+
+
+@pytest.mark.parametrize("step", [1, 4])
+def test_a_step_that_failed_leaves_no_statistics_and_no_drawn_numbers(data, step):
+    whole, trainer = noisy(), noisy(Fail(step))
+    fit_noisy(whole, data)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        fit_noisy(trainer, data)
+    trainer.fit(data, epochs=1)
+    assert trainer.history.losses == whole.history.losses
+    for one, other in zip(trainer.model.buffers(), whole.model.buffers(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_the_test_notices_what_a_failed_step_leaves(data, monkeypatch):
+    monkeypatch.setattr(loop, "undone_if_it_fails", lambda model, device: nullcontext())
+    whole, trainer = noisy(), noisy(Fail(4))
+    fit_noisy(whole, data)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        fit_noisy(trainer, data)
+    trainer.fit(data, epochs=1)
+    assert trainer.history.losses != whole.history.losses
+
+
+@pytest.mark.parametrize("method", [lambda tasks: Replay(20), lambda tasks: Joint(*tasks)])
+def test_what_a_failed_step_drew_is_drawn_again(data, method):
+    tasks = split_by_class(data, 2)
+    runs = []
+    for step in (None, math.ceil(len(tasks[0].train) / 100) + 2):
+        torch.manual_seed(0)
+        model = MLP(64, [8], 5)
+        trainer = Trainer(
+            model, SGD(model.parameters(), lr=0.1), [method(tasks), Fail(step)], batch_size=100, device="cpu"
+        )
+        with pytest.raises(RuntimeError, match="out of memory") if step else nullcontext():
+            trainer.fit(*tasks, epochs=1)
+        if step:
+            trainer.fit(*tasks, epochs=1)
+        runs.append(trainer.history.losses)
+    assert runs[0] == runs[1]
+
+
+class Wrapper(Optimizer):
+    """Steps with an optimizer inside, as SAM does."""
+
+    def __init__(self, parameters):
+        super().__init__(parameters, {"lr": 0.1})
+        self.inner = torch.optim.Adam(self.param_groups, lr=0.1)
+        self.param_groups = self.inner.param_groups
+
+    def step(self, closure=None):
+        self.inner.step()
+
+
+def test_an_optimizer_inside_of_another_goes_back_too(data):
+    runs = []
+    for step in (None, STEPS + 3):
+        torch.manual_seed(0)
+        model = MLP(64, [8], 10)
+        poison = Poison(step)
+        trainer = Trainer(model, Wrapper(model.parameters()), [poison], batch_size=100, device="cpu")
+        with pytest.raises(FloatingPointError) if step else nullcontext():
+            trainer.fit(data, epochs=2)
+        poison.step = None
+        if step:
+            assert all(
+                value.isfinite().all() for state in trainer.optimizer.inner.state.values() for value in state.values()
+            )
+            trainer.fit(data, epochs=2)
+        runs.append(trainer.history.losses)
+    assert runs[0] == runs[1] and trainer.optimizer.inner.param_groups is trainer.optimizer.param_groups

@@ -3,10 +3,10 @@
 import pytest
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, one_hot
 from torch.optim import SGD
 
-from growlib import MLP, Trainer, load
+from growlib import MLP, Callback, Trainer, load
 from growlib.trainer.outputs import count_correct, logits_in
 
 
@@ -65,3 +65,27 @@ def test_a_quantity_is_no_class():
     )
     losses = trainer.fit(data, epochs=2).losses
     assert losses[-1] < losses[0]
+
+
+def test_labels_may_be_probabilities_and_examples_fewer():
+    """As a callback makes them that mixes examples before the forward pass, or leaves some out."""
+
+    class Soft(Callback):
+        def before_forward(self, trainer):
+            trainer.labels = one_hot(trainer.labels, 10).float()
+
+    class Half(Callback):
+        def before_forward(self, trainer):
+            trainer.inputs, trainer.labels = trainer.inputs[::2].repeat(2, 1, 1, 1), trainer.labels[::2].repeat(2)
+
+    class Few(Callback):
+        def before_forward(self, trainer):
+            trainer.inputs, trainer.labels = trainer.inputs[::2], trainer.labels[::2]
+
+    data, runs = load("digits"), []
+    for callbacks in ([], [Soft()], [Half()], [Few()]):
+        torch.manual_seed(0)
+        model = MLP(64, [6], 10)
+        history = Trainer(model, SGD(model.parameters(), lr=0.1), callbacks, device="cpu").fit(data, epochs=2)
+        runs.append([record["train_accuracy"] for record in history.records])
+    assert runs[0] == runs[1] != runs[2] == pytest.approx(runs[3], abs=0.02)

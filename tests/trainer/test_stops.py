@@ -1,5 +1,10 @@
 """A task and a run end early in two ways: the one ends, the other goes on later."""
 
+import math
+import os
+import signal
+from functools import partial
+
 import pytest
 import torch
 from torch.optim import SGD
@@ -147,3 +152,121 @@ def test_a_stop_when_a_task_has_ended_ends_nothing_more(tasks):
     trainer = trainer_of(Late(), log)
     trainer.fit(*tasks[:2], epochs=2)
     assert trainer.epoch == 4
+
+
+class Raise(Callback):
+    """Fails once, at an event."""
+
+    def __init__(self, event):
+        setattr(self, event, partial(self.fail, event))
+
+    def fail(self, event, trainer):
+        delattr(self, event)
+        raise RuntimeError("once")
+
+
+@pytest.mark.parametrize("event", ["before_epoch", "before_step", "after_loss", "after_backward"])
+def test_a_task_that_began_does_not_begin_again(tasks, event):
+    clean, log = Log(), Log()
+    whole, trainer = trainer_of(clean), trainer_of(log, Raise(event))
+    whole.fit(*tasks, epochs=1)
+    with pytest.raises(RuntimeError, match="once"):
+        trainer.fit(*tasks, epochs=1)
+    trainer.fit(*tasks, epochs=1)
+    assert log.events == clean.events and trainer.history.starts == whole.history.starts
+
+
+def test_a_task_that_failed_to_begin_begins_again(tasks):
+    log = Log()
+    trainer = trainer_of(Raise("before_task"), log)
+    with pytest.raises(RuntimeError, match="once"):
+        trainer.fit(tasks[0], epochs=1)
+    assert log.events == [] and trainer.history.starts == []
+    trainer.fit(tasks[0], epochs=1)
+    assert log.events == [("before", tasks[0].name), 1, ("after", tasks[0].name)] and trainer.history.starts == [0]
+
+
+@pytest.mark.parametrize("event", ["before_task", "before_epoch"])
+def test_a_run_that_stops_where_something_begins_goes_on_there(tasks, tmp_path, event):
+    class StopFirst(Callback):
+        def __repr__(self):
+            return "StopFirst()"
+
+    stop, log = StopFirst(), Log()
+    setattr(stop, event, lambda trainer: (delattr(stop, event), trainer.stop_run("as told")))
+    trainer = trainer_of(stop, log)
+    trainer.fit(tasks[0], epochs=1)
+    assert trainer.step == 0
+    trainer.save(tmp_path / "run.pt")
+    again = Log()
+    other = Trainer.load(tmp_path / "run.pt", callbacks=[StopFirst(), again], device="cpu")
+    for one in (trainer, other):
+        one.fit(tasks[0], epochs=1)
+    assert log.events == [("before", tasks[0].name), 1, ("after", tasks[0].name)] and again.events == log.events[1:]
+    assert trainer.history.losses == other.history.losses
+
+
+def test_a_second_ctrl_c_cuts_no_optimizer_step_in_two(tasks):
+    class Twice(SGD):
+        def step(self, closure=None):
+            if pressed:
+                for _ in range(2):
+                    os.kill(os.getpid(), pressed.pop())
+            return super().step(closure)
+
+    torch.manual_seed(0)
+    model, pressed = MLP(64, [8], 2), []
+    trainer = Trainer(model, Twice(model.parameters(), lr=0.1, momentum=0.9), device="cpu")
+    pressed += [signal.SIGINT] * 2
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(tasks[0], epochs=1)
+    assert trainer.step == 1 == len(trainer.history.losses)
+    trainer.fit(tasks[0], epochs=1)
+    whole = trainer_of()
+    whole.fit(tasks[0], epochs=1)
+    assert trainer.history.losses == whole.history.losses
+
+
+@pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad])
+def test_fit_trains_in_modes_that_forbid_gradients(tasks, mode):
+    whole, trainer = trainer_of(), trainer_of()
+    whole.fit(tasks[0], epochs=1)
+    with mode():
+        trainer.fit(tasks[0], epochs=1)
+    assert trainer.history.losses == whole.history.losses
+
+
+def test_an_epoch_whose_steps_are_done_ends_after_a_resume_too(tasks, tmp_path):
+    """A task is stopped at the last step of an epoch, and the checkpoint is written right behind."""
+
+    class Save(Callback):
+        def after_step(self, trainer):
+            if trainer.step == last and "wanted" in vars(self):
+                trainer.save(tmp_path / "run.pt")
+
+    last, save = math.ceil(len(tasks[0].train) / 128), Save()
+    save.wanted = True
+    whole = trainer_of(Stop("stop_task", step=last), save)
+    whole.fit(*tasks, epochs=2)
+    resumed = Trainer.load(tmp_path / "run.pt", callbacks=[Stop("stop_task", step=last), Save()], device="cpu")
+    resumed.fit(*tasks, epochs=2)
+    assert resumed.history.losses == whole.history.losses
+    assert [record["step"] for record in resumed.history.records] == [
+        record["step"] for record in whole.history.records
+    ]
+    assert whole.history.records[0]["step"] == last
+
+
+def test_a_run_that_stops_when_its_last_task_has_ended_is_through(tasks):
+    class Last(Callback):
+        def after_task(self, trainer):
+            if trainer.data.name == tasks[1].name:
+                trainer.stop_run("as told")
+
+    trainer, log = trainer_of(Last(), Log()), Log()
+    trainer.fit(*tasks[:2], epochs=1)
+    steps = trainer.step
+    trainer.callbacks = [log]
+    trainer.fit(*tasks[:2], epochs=1)
+    a, b = tasks[0].name, tasks[1].name
+    assert log.events == [("before", a), 3, ("after", a), ("before", b), 4, ("after", b)] and trainer.step == 2 * steps

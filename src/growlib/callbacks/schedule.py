@@ -1,4 +1,4 @@
-"""LRSchedule: the schedules of torch, and the one of the 128 -> 512 network."""
+"""LRSchedule: the schedules of torch, the one of the 128 -> 512 network, and a triangle."""
 
 import warnings
 from inspect import isclass, signature
@@ -27,8 +27,30 @@ def warmup_decay(optimizer, warmup: int, decay: float, patience: float, floor: f
     return LambdaLR(optimizer, factor)
 
 
+def triangle(optimizer, total_steps: int, start: float = 0.2, peak: float = 0.23, end: float = 0.07) -> LambdaLR:
+    """A schedule for LRSchedule: up from a share of the rate to all of it, then down, in straight lines.
+
+    Args:
+        optimizer: Whose rates it is a factor of.
+        total_steps: Steps (or epochs) of the task; LRSchedule tells it.
+        start: The factor of the first step.
+        peak: The share of the steps after which the factor is 1.
+        end: The factor after the last step.
+
+    Source: Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU" (2024), listing 4.
+    """
+
+    def factor(step):
+        done = min(1.0, step / total_steps)
+        if done < peak:
+            return start + (1 - start) * done / peak
+        return 1 + (end - 1) * (done - peak) / (1 - peak)
+
+    return LambdaLR(optimizer, factor)
+
+
 class LRSchedule(Callback):
-    """A learning-rate schedule of torch.optim.lr_scheduler, or `warmup_decay`.
+    """A learning-rate schedule of torch.optim.lr_scheduler, `warmup_decay` or `triangle`.
 
     A kind that needs `total_steps` and is not told gets those of the task, and every task a schedule of its own. So has
     every task under ReduceLROnPlateau, which gets the validation loss of every epoch, and begins at the first rate.

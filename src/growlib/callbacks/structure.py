@@ -7,6 +7,7 @@ from growlib.callbacks.where import each
 from growlib.growth import check_growth, prune, widen
 from growlib.inits import zero_out
 from growlib.layers import hidden_of
+from growlib.numbers import is_whole
 from growlib.signals import magnitude
 from growlib.trainer import Callback
 from growlib.when import Trigger
@@ -43,8 +44,8 @@ class Widen(Callback):
     structural = True
 
     def __init__(self, by, when: Trigger, where=each, init=zero_out):
-        if isinstance(by, int) and by < 1:
-            raise ValueError(f"Widen(by={by}) would add nothing: give a positive number of units")
+        if not callable(by) and not is_whole(by):
+            raise ValueError(f"Widen(by={by!r}): give a positive number of units, or a function that tells it")
         self.by, self.when, self.where, self.init = by, when, where, init
 
     def after_step(self, trainer):
@@ -87,8 +88,8 @@ class Prune(Callback):
     structural = True
 
     def __init__(self, by: int, when: Trigger, score=magnitude):
-        if by < 1:
-            raise ValueError(f"Prune(by={by}) would remove nothing: give a positive number of units")
+        if not is_whole(by):
+            raise ValueError(f"Prune(by={by!r}): give a positive number of units")
         self.by, self.when, self.score = by, when, score
 
     def after_step(self, trainer):

@@ -4,18 +4,26 @@ import math
 from pathlib import Path
 
 from growlib.data import not_test
-from growlib.trainer import Callback
+from growlib.trainer import Callback, view_accuracy
 from growlib.when import improvement, plateau
 
 
 class Evaluate(Callback):
-    """Adds the loss and accuracy on another split, such as "test", to the record of every epoch: to look at only."""
+    """Adds the loss and accuracy on another split, such as "test", to the record of every epoch: to look at only.
 
-    def __init__(self, split: str = "test"):
-        self.split = split
+    Args:
+        split: "train", "val" or "test".
+        views: Of every image, such as `mirrored`: their accuracy is recorded beside the plain one, as
+            "test_accuracy_mirrored". Every view costs a forward pass; `view_accuracy` finds it once, after a run.
+    """
+
+    def __init__(self, split: str = "test", *views):
+        self.split, self.views = split, views
 
     def after_epoch(self, trainer):
         found = trainer.evaluate(trainer.data, self.split)
+        for views in self.views:
+            found[f"accuracy_{views.__name__}"] = view_accuracy(trainer, trainer.data, self.split, views)
         trainer.history.log(trainer.step, **{f"{self.split}_{name}": value for name, value in found.items()})
 
 

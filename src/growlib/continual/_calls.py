@@ -4,12 +4,26 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from growlib.layers import tasks_of
 from growlib.models import TaskNet
+from growlib.trainer import Callback
+
+
+class Drawing(Callback):
+    """A callback that counts in `draws` what it has drawn: a step that failed and is made again draws the same."""
+
+    draws = 0
+    marked = None, 0  # the last step that began, and `draws` at that moment
+
+    def before_step(self, trainer):
+        if self.marked[0] != trainer.step:
+            self.marked = trainer.step, self.draws
+        self.draws = self.marked[1]
 
 
 def logits_of(model: nn.Module, inputs: Tensor, task: str) -> Tensor:
     """The model's logits for a task, (B, classes); a model without `.tasks` has one head for all of them."""
-    return model(inputs, task) if hasattr(model, "tasks") else model(inputs)
+    return model(inputs) if tasks_of(model) is None else model(inputs, task)
 
 
 def answers(
@@ -57,28 +71,31 @@ def learning(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
-def moved(model: nn.Module, anchors: dict[str, Tensor], method: str) -> dict[str, Tensor]:
-    """How far every parameter that learns is from its anchor, by name.
+def same_shaped(model: nn.Module, anchors: dict[str, Tensor], method: str) -> dict[str, nn.Parameter]:
+    """The parameters that learn and have an anchor, by name.
 
     Args:
         model: As it is now.
-        anchors: Where the parameters were.
+        anchors: Something of the parameters' shapes, by name.
         method: Who remembers them, for the error.
 
     Raises:
         ValueError: For a parameter that has another shape now.
     """
-    found = {}
-    for name, parameter in learning(model).items():
-        if name in anchors:
-            if parameter.shape != anchors[name].shape:
-                raise ValueError(
-                    f"{method} remembers {name} of shape {tuple(anchors[name].shape)}, and it has "
-                    f"{tuple(parameter.shape)} now: give a new task units of its own (model.grow) instead of widening "
-                    "layers that earlier tasks use"
-                )
-            found[name] = parameter - anchors[name]
-    return found
+    now = {name: parameter for name, parameter in learning(model).items() if name in anchors}
+    for name, parameter in now.items():
+        if parameter.shape != anchors[name].shape:
+            raise ValueError(
+                f"{method} remembers {name} of shape {tuple(anchors[name].shape)}, and it has {tuple(parameter.shape)} "
+                "now: give a new task units of its own (model.grow) instead of widening layers that earlier tasks use"
+            )
+    return now
+
+
+def moved(model: nn.Module, anchors: dict[str, Tensor], method: str) -> dict[str, Tensor]:
+    """How far every parameter that learns is from its anchor, by name; the arguments are those of `same_shaped`."""
+    now = same_shaped(model, anchors, method)
+    return {name: parameter - anchors[name] for name, parameter in now.items()}
 
 
 def on(device, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -3,15 +3,15 @@
 import torch
 from torch import Tensor, nn
 
-from growlib.continual._calls import logits_of, two_at_least
+from growlib.continual._calls import Drawing, logits_of, two_at_least
 from growlib.continual.lwf import divergence
 from growlib.data import refuse_namesakes, refuse_others
-from growlib.layers import evaluating
+from growlib.layers import evaluating, tasks_of
 from growlib.models import TaskModel
-from growlib.trainer import Callback, derive_seed
+from growlib.trainer import derive_seed
 
 
-class Distill(Callback):
+class Distill(Drawing):
     """Distils a teacher: the loss becomes (1 - weight) x loss + weight x temperature^2 x divergence from its answers.
 
     A teacher that knows the task of the batch is asked about this task. One that does not (the model as it was before
@@ -53,7 +53,7 @@ class Distill(Callback):
             refuse_others([trainer.data], self.teacher.learned)
 
     def after_loss(self, trainer):
-        task, known = trainer.data.name, getattr(self.teacher, "tasks", None)
+        task, known = trainer.data.name, tasks_of(self.teacher)
         if known is None or task in known:
             soft = self.distance(trainer.model, trainer.inputs, task, trainer.logits)
         else:
@@ -94,10 +94,10 @@ class Distill(Callback):
         for one, size in zip(self.data, sizes.tolist(), strict=True):
             own = drawn[(drawn >= first) & (drawn < first + size)] - first
             first += size
-            if share := len(own) / len(drawn):
+            if count := len(own):
                 own = two_at_least(trainer.model, own, size, f"{one.name} to rehearse")
                 inputs, labels = one.batch("train", own.to(trainer.device), noise)
                 logits = logits_of(trainer.model, inputs, one.name)
                 soft = self.distance(trainer.model, inputs, one.name, logits)
-                loss = loss + self.mixed(trainer.loss(logits, labels), soft) * share
+                loss = loss + self.mixed(trainer.loss(logits, labels), soft) * count / len(drawn)
         return loss

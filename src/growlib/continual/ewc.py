@@ -7,8 +7,10 @@ from torch import Tensor, nn
 from torch.func import functional_call, jacrev, vmap
 
 from growlib.continual._calls import learning, moved, on, some
-from growlib.layers import evaluating
+from growlib.layers import evaluating, tasks_of
+from growlib.numbers import is_whole
 from growlib.trainer import Callback, derive_seed
+from growlib.trainer.outputs import logits_in
 
 AT_ONCE = 2**24  # numbers that the gradients of single examples may take up: 64 MB
 
@@ -33,7 +35,7 @@ class EWC(Callback):
     def __init__(self, strength: float, examples: int | None = None):
         if not 0 <= strength < math.inf:
             raise ValueError(f"EWC(strength={strength!r}): a finite number from 0 on")
-        if examples is not None and (not isinstance(examples, int) or examples < 1):
+        if examples is not None and not is_whole(examples):
             raise ValueError(f"EWC(examples={examples!r}): a whole number of at least 1, or None for all")
         self.strength, self.examples = strength, examples
         self.importance, self.anchors = {}, {}  # by parameter
@@ -92,10 +94,10 @@ def fisher(model: nn.Module, data, examples: int | None = None, seed: int = 0) -
     Information in Continual Learning" (2025).
     """
     parameters = {name: parameter.detach() for name, parameter in learning(model).items()}
-    task = (data.name,) if hasattr(model, "tasks") else ()
+    task = () if tasks_of(model) is None else (data.name,)
 
     def log_probabilities(parameters, x):
-        found = functional_call(model, parameters, (x[None], *task))[0].log_softmax(0)  # (classes,)
+        found = logits_in(functional_call(model, parameters, (x[None], *task)))[0].log_softmax(0)  # (classes,)
         return found, found
 
     def squares(x):

@@ -54,6 +54,7 @@ class AGEM(Memory):
     """
 
     def before_step(self, trainer):
+        super().before_step(trainer)
         self.count = 0  # of the examples of this step
 
     def after_loss(self, trainer):

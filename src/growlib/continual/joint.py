@@ -2,12 +2,13 @@
 
 import torch
 
-from growlib.continual._calls import logits_of
+from growlib.continual._calls import Drawing, logits_of
 from growlib.data import refuse_namesakes
-from growlib.trainer import Callback, derive_seed
+from growlib.layers import tasks_of
+from growlib.trainer import derive_seed
 
 
-class Joint(Callback):
+class Joint(Drawing):
     """Adds a batch of every other task to every step: the loss is the mean over all tasks that the model knows.
 
     It breaks the rule of the game, that data of other tasks are gone. With a model that knows all tasks from the start,
@@ -31,8 +32,9 @@ class Joint(Callback):
         refuse_namesakes(*self.data, trainer.data)
 
     def after_loss(self, trainer):
-        known = getattr(trainer.model, "tasks", [data.name for data in self.data])
-        others = [data for data in self.data if data.name in known and data.name != trainer.data.name]
+        known = tasks_of(trainer.model)
+        others = [data for data in self.data if data.name != trainer.data.name]
+        others = others if known is None else [data for data in others if data.name in known]
         loss = trainer.batch_loss
         for data in others:
             inputs, labels = self.drawn(trainer, data)

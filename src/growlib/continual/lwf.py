@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.functional import kl_div
 
 from growlib.continual._calls import answers, on
-from growlib.layers import evaluating
+from growlib.layers import evaluating, tasks_of
 from growlib.trainer import Callback
 
 
@@ -37,7 +37,7 @@ class LwF(Callback):
         self.tasks, self.teacher = [], {}  # learned so far; the weights and buffers as they were
 
     def before_fit(self, trainer):
-        if not hasattr(trainer.model, "tasks"):
+        if tasks_of(trainer.model) is None:
             raise ValueError(f"LwF needs a head for every task, and {type(trainer.model).__name__} has no `.tasks`")
         self.teacher = on(trainer.device, self.teacher)
 

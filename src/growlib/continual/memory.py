@@ -5,14 +5,15 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from growlib.continual._calls import logits_of, two_at_least
+from growlib.continual._calls import Drawing, logits_of, two_at_least
 from growlib.data import REMEDY, Dataset, Split
-from growlib.trainer import Callback, derive_seed
+from growlib.numbers import is_whole
+from growlib.trainer import derive_seed
 
 PLAIN = ("classes", "mean", "std", "provenance", "shift", "flip", "cutout")  # of a Dataset, beside its examples
 
 
-class Memory(Callback):
+class Memory(Drawing):
     """What Replay, GEM and AGEM have in common: a few examples of every task that has ended.
 
     When a task ends, the memory is shared equally among all tasks so far, and within a task equally among its classes.
@@ -23,7 +24,7 @@ class Memory(Callback):
     """
 
     def __init__(self, memory: int):
-        if not isinstance(memory, int) or memory < 1:
+        if not is_whole(memory):
             raise ValueError(f"{type(self).__name__}(memory={memory!r}): a whole number of at least 1")
         self.memory = memory
         self.kept, self.draws = {}, 0  # a small Dataset by task; batches drawn in all
@@ -47,10 +48,10 @@ class Memory(Callback):
         for name, data in self.kept.items():
             own = drawn[(drawn >= first) & (drawn < first + len(data.train))] - first
             first += len(data.train)
-            if share := len(own) / len(drawn):
+            if drawn_here := len(own):
                 own = two_at_least(trainer.model, own, len(data.train), f"task {name!r} in the memory")
                 inputs, labels = data.batch("train", own.to(trainer.device), noise)
-                loss = loss + trainer.loss(logits_of(trainer.model, inputs, name), labels) * share
+                loss = loss + trainer.loss(logits_of(trainer.model, inputs, name), labels) * drawn_here / len(drawn)
         self.draws += 1
         return loss
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from growlib.data import SPLITS, refuse_namesakes
+from growlib.layers import tasks_of
 from growlib.trainer import Callback
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Accuracies(Callback):
         refuse_namesakes(*self.data, trainer.data, splits=(self.split,))
 
     def after_task(self, trainer):
-        known = getattr(trainer.model, "tasks", None)
+        known = tasks_of(trainer.model)
         found = {
             f"{self.split}_accuracy_{data.name}": trainer.evaluate(data, self.split)["accuracy"]
             for data in self.data

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from growlib.growth.optimizers import restart
-from growlib.layers import evaluating
+from growlib.layers import evaluating, tasks_of
 from growlib.sparsity import owned
 from growlib.trainer import Callback
 
@@ -44,7 +44,7 @@ class PackNet(Callback):
         self.model = None
 
     def before_fit(self, trainer):
-        if not hasattr(trainer.model, "tasks"):
+        if tasks_of(trainer.model) is None:
             raise ValueError(
                 f"PackNet needs a model with a head for every task, and {type(trainer.model).__name__} has one"
             )
@@ -63,6 +63,8 @@ class PackNet(Callback):
 
     def before_task(self, trainer):
         model, task = trainer.model, trainer.data.name
+        if task in self.tasks[-1:] and not self.pruned:  # it began, and what came next failed
+            return
         if task in self.tasks:
             raise ValueError(f"task {task!r} is packed, its weights are fixed: train a new one")
         used, head = parts(model, trainer.data.batch("train", torch.arange(2, device=trainer.device))[0], task)

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from growlib.data import refuse_namesakes
 from growlib.layers import evaluating
+from growlib.numbers import is_whole
 from growlib.trainer import Callback
 
 
@@ -82,7 +83,7 @@ def retention_certificate(before: dict, after: dict) -> dict:
 def _refuse_nothing(data, images: int):
     if not data:
         raise ValueError("a snapshot needs the data sets of the tasks that are compared, and got none")
-    if isinstance(images, bool) or not isinstance(images, int) or images < 1:
+    if not is_whole(images):
         raise ValueError(f"images={images!r} must be a whole number of at least 1")
     if empty := [one.name for one in data if not len(one.val)]:
         raise ValueError(f"{', '.join(empty)}: no validation images, and a snapshot is taken of these")

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from growlib.continual._calls import learning, moved, on
+from growlib.continual._calls import learning, moved, on, same_shaped
 from growlib.trainer import Callback
 
 DAMPING = 0.1  # of the paper; keeps the importance of weights that hardly moved finite
@@ -45,6 +45,7 @@ class SI(Callback):
 
     @torch.no_grad()
     def after_backward(self, trainer):
+        same_shaped(trainer.model, self.start, "SI")
         pulls = moved(trainer.model, self.anchors, "SI")
         self.before, self.slopes = {}, {}
         for name, parameter in learning(trainer.model).items():

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from growlib.data import augmentation
+
 SPLITS = ("train", "val", "test")
 
 
@@ -53,7 +55,7 @@ class Dataset:
         train, val, test: The splits.
         mean, std: Of the training images, (C,), with pixels from 0 to 1.
         provenance: Name, source, sizes and sha256.
-        shift, flip, cutout: The augmentation of training batches, see `augmented`.
+        shift, flip, cutout, border: The augmentation of training batches, see `augmented`.
     """
 
     name: str
@@ -65,8 +67,9 @@ class Dataset:
     std: Tensor
     provenance: dict
     shift: int = 0
-    flip: bool = False
+    flip: bool | str = False
     cutout: int = 0
+    border: str = "black"
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -93,13 +96,17 @@ class Dataset:
     def _scale(self) -> tuple[Tensor, Tensor]:
         return _scale(self.mean, self.std)
 
-    def augmented(self, shift: int = 0, flip: bool = False, cutout: int = 0) -> "Dataset":
+    def augmented(self, shift: int = 0, flip: bool | str = False, cutout: int = 0, border: str = "black") -> "Dataset":
         """The same data whose training batches are changed at random, anew every time.
 
         Args:
-            shift: Up to so many pixels in every direction; what moves in is the darkest value.
-            flip: Left and right, every other image.
+            shift: Up to so many pixels in every direction.
+            flip: Left and right, every other image; "alternating" mirrors one half of the images in one epoch and the
+                other half in the next, so that two epochs show every image both ways.
             cutout: The side of a square that is blanked, in pixels.
+            border: What moves in: "black", the darkest value, or "reflect", what a mirror at the edge shows.
+
+        Source: for "alternating", Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU" (2024), section 3.6.
         """
         if self.train.images.ndim != 4 and (shift or flip or cutout):
             raise ValueError(f"{self.name} has examples of shape {self.shape}: only images can be augmented")
@@ -108,12 +115,8 @@ class Dataset:
                 f"{self.name} has labels of every pixel, which would not move with the image: leave it as it is"
             )
         side = min(self.shape[1:], default=0)  # of points: 0
-        for setting, pixels in (("shift", shift), ("cutout", cutout)):
-            if not isinstance(pixels, int) or not 0 <= pixels <= side:
-                raise ValueError(
-                    f"{setting}={pixels!r} must be a whole number from 0 to the image's side, {side} pixels"
-                )
-        return replace(self, shift=shift, flip=flip, cutout=cutout)
+        augmentation.refuse_settings(side, shift, flip, cutout, border)
+        return replace(self, shift=shift, flip=flip, cutout=cutout, border=border)
 
     def reshaped(self, shape: tuple[int, int, int]) -> "Dataset":
         """The same images in another shape, still as bytes: so that one network can learn several data sets.
@@ -147,27 +150,36 @@ class Dataset:
     def augments(self) -> bool:
         return bool(self.shift or self.flip or self.cutout)
 
-    def augment(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def augment(
+        self, images: Tensor, generator: torch.Generator | None = None, mirrored: Tensor | None = None
+    ) -> Tensor:
         """A batch of uint8 (B, C, H, W) with this data set's augmentation; each image draws its own.
 
         Args:
             images: Before they are normalised, so that what moves in is black.
             generator: On the images' device; the same one, the same augmentation.
+            mirrored: Which images are flipped, (B,) of bool; else they draw.
         """
         if self.flip:
-            mirrored = torch.rand(len(images), device=images.device, generator=generator) < 0.5
-            images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
+            images = augmentation.flipped(images, generator, mirrored)
         if self.shift:
-            images = _shifted(images, self.shift, generator)
-        return _cut(images, self.cutout, generator) if self.cutout else images
+            images = augmentation.shifted(images, self.shift, self.border, generator)
+        return augmentation.cut(images, self.cutout, generator) if self.cutout else images
 
-    def batch(self, split: str, index: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+    def batch(
+        self,
+        split: str,
+        index: Tensor,
+        generator: torch.Generator | None = None,
+        mirrored: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """Some examples, normalised; those of "train" augmented if there is a generator.
 
         Args:
             split: "train", "val" or "test".
             index: Which examples, (B,).
             generator: Of the augmentation.
+            mirrored: As in `augment`.
 
         Returns:
             Inputs (B, ...) of float32 and labels (B,), or (B, H, W) where every pixel has one.
@@ -177,7 +189,7 @@ class Dataset:
         chosen = getattr(self, split)
         images = chosen.images.index_select(0, index)
         if split == "train" and generator is not None:
-            images = self.augment(images, generator)
+            images = self.augment(images, generator, mirrored)
         return self.normalize(images), chosen.labels.index_select(0, index)
 
     def __repr__(self) -> str:
@@ -190,6 +202,7 @@ class Dataset:
             f"  sha256  {self.provenance['sha256']}",
         ]
         changes = [f"{name} {getattr(self, name)}" for name in ("shift", "flip", "cutout") if getattr(self, name)]
+        changes += [f"border {self.border}"] if self.shift and self.border != "black" else []
         return "\n".join([*lines, f"  augmented by {', '.join(changes)}"] if changes else lines)
 
 
@@ -233,22 +246,3 @@ def statistics(images: Tensor, chunk: int = 1000) -> tuple[Tensor, Tensor]:
         # A channel of one colour becomes 0, not infinite.
         std.append((share @ (levels - mean[-1]).square()).sqrt() if counts.count_nonzero() > 1 else share.new_ones(()))
     return torch.stack(mean).float(), torch.stack(std).float()
-
-
-def _shifted(images: Tensor, most: int, generator) -> Tensor:
-    """Every image (B, C, H, W) moved by its own whole number of pixels, up to `most`, in both directions."""
-    size, _, height, width = images.shape
-    windows = pad(images, (most,) * 4).unfold(2, height, 1).unfold(3, width, 1)  # (B, C, 2 most + 1, 2 most + 1, H, W)
-    down, right = torch.randint(0, 2 * most + 1, (2, size), device=images.device, generator=generator)
-    return windows[torch.arange(size, device=images.device), :, down, right]  # (B, C, H, W)
-
-
-def _cut(images: Tensor, side: int, generator) -> Tensor:
-    """Every image (B, C, H, W) with a square blanked whose centre is any of its pixels."""
-    size, _, height, width = images.shape
-    blank = []
-    for length in (height, width):
-        first = torch.randint(0, length, (size, 1), device=images.device, generator=generator) - side // 2
-        place = torch.arange(length, device=images.device)
-        blank.append((place >= first) & (place < first + side))  # (B, length)
-    return images.masked_fill((blank[0][:, :, None] & blank[1][:, None, :])[:, None], 0)

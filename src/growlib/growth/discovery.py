@@ -78,6 +78,7 @@ def _note_example(model: nn.Module, args: tuple, kwargs: dict):
     if kwargs or len(args) != 1 or not torch.is_tensor(args[0]):
         model._example = args, kwargs
         return
+    vars(model).pop("_example", None)
     setattr(model, "_input_shape" if hasattr(model, "input_shape") else "input_shape", tuple(args[0].shape[1:]))
     if not args[0].is_floating_point():
         model.input_dtype = args[0].dtype

@@ -1,5 +1,6 @@
 """Layers that were put behind others: where they stand in a model, and how a checkpoint puts them there again."""
 
+import copy
 from itertools import count
 
 from torch import Tensor, nn
@@ -27,33 +28,58 @@ class Block(nn.Module):
         return stream + self.second(relu(self.first(stream)))  # (..., width)
 
 
-class ImageBlock(nn.Module):
-    """x + norm2(second(relu(norm1(first(x))))), convolutions to put behind any layer.
+class ChannelBlock(nn.Module):
+    """x + norm2(second(relu(norm1(first(x))))), convolutions along channels to put behind any layer.
 
     Args:
         width: As in Block.
     """
 
+    convolution = norm = None
+
     def __init__(self, width: int):
         super().__init__()
-        self.first, self.norm1 = GrowConv2d(width, width, 3, padding=1, bias=False), GrowBatchNorm2d(width)
-        self.second, self.norm2 = GrowConv2d(width, width, 3, padding=1, bias=False), GrowBatchNorm2d(width)
+        self.first, self.norm1 = self.convolution(width, width, 3, padding=1, bias=False), self.norm(width)
+        self.second, self.norm2 = self.convolution(width, width, 3, padding=1, bias=False), self.norm(width)
 
     def silence(self):
         """Makes the branch zero."""
         nn.init.zeros_(self.norm2.weight), nn.init.zeros_(self.norm2.bias)
 
     def forward(self, stream: Tensor) -> Tensor:
-        return stream + self.norm2(self.second(relu(self.norm1(self.first(stream)))))  # (B, width, H, W)
+        return stream + self.norm2(self.second(relu(self.norm1(self.first(stream)))))  # (B, width, ...)
+
+
+class SequenceBlock(ChannelBlock):
+    """Of (B, width, L)."""
+
+    convolution, norm = nn.Conv1d, nn.BatchNorm1d
+
+
+class ImageBlock(ChannelBlock):
+    """Of (B, width, H, W)."""
+
+    convolution, norm = GrowConv2d, GrowBatchNorm2d
+
+
+class VolumeBlock(ChannelBlock):
+    """Of (B, width, D, H, W)."""
+
+    convolution, norm = nn.Conv3d, nn.BatchNorm3d
 
 
 KINDS = {
     "ReLU": lambda width: nn.ReLU(),
     "GrowLinear": lambda width: GrowLinear(width, width),
+    "Conv1d": lambda width: nn.Conv1d(width, width, 3, padding=1),
     "GrowConv2d": lambda width: GrowConv2d(width, width, 3, padding=1),
+    "Conv3d": lambda width: nn.Conv3d(width, width, 3, padding=1),
     "Block": Block,
+    "SequenceBlock": SequenceBlock,
     "ImageBlock": ImageBlock,
-}  # what can be put behind a layer, as checkpoints name it
+    "VolumeBlock": VolumeBlock,
+}  # what can be put behind a layer, as checkpoints name it, beside "Repeat": the layer once more
+KEYS = {"ReLU": "relu", "Repeat": "repeat"}  # what is called otherwise than "deeper"
 
 
 class Deeper(nn.Sequential):
@@ -89,16 +115,17 @@ def put_behind(model: nn.Module, after: str, kinds: list[str], width: int) -> li
     Args:
         model: Any module.
         after: A name.
-        kinds: Keys of KINDS.
+        kinds: Keys of KINDS, or "Repeat".
         width: Of what the module puts out.
 
     Returns:
         The new modules.
     """
     container, key = _wrapped(model, after)
-    number = next(number for number in count(1) if f"deeper{number}" not in container._modules)
-    keys = [f"{'relu' if kind == 'ReLU' else 'deeper'}{number}" for kind in kinds]
-    new = {key: _made(model, kind, width) for key, kind in zip(keys, kinds, strict=True)}
+    taken = {key.lstrip("abcdefghijklmnopqrstuvwxyz") for key in container._modules}
+    number = next(number for number in count(1) if str(number) not in taken)
+    keys = [f"{KEYS.get(kind, 'deeper')}{number}" for kind in kinds]
+    new = {key: _made(model, container, kind, width) for key, kind in zip(keys, kinds, strict=True)}
     order = list(container._modules)
     place = order.index(key) + 1
     container._modules.update(new)
@@ -109,10 +136,14 @@ def put_behind(model: nn.Module, after: str, kinds: list[str], width: int) -> li
 def insertions(model: nn.Module) -> dict[str, list[list[str]]]:
     """What was put behind other layers, as plain values: for the name of each, the keys and kinds of what follows."""
     return {
-        name_of(model, path): [[key, type(module).__name__] for key, module in list(container._modules.items())[1:]]
+        name_of(model, path): [[key, _kind(key, module)] for key, module in list(container._modules.items())[1:]]
         for path, container in model.named_modules()
         if isinstance(container, Deeper)
     }
+
+
+def _kind(key: str, module: nn.Module) -> str:
+    return "Repeat" if key.startswith("repeat") else type(module).__name__
 
 
 def match(model: nn.Module, wanted: dict[str, list[list[str]]]) -> bool:
@@ -140,7 +171,7 @@ def match(model: nn.Module, wanted: dict[str, list[list[str]]]) -> bool:
         container, _ = _wrapped(model, name)
         for key, kind in entries:
             if key not in container._modules:
-                container._modules[key] = _made(model, kind, 1)
+                container._modules[key] = _made(model, container, kind, 1)
         _sort(container, ["first", *(key for key, _ in entries)])
     return True
 
@@ -158,8 +189,20 @@ def _wrapped(model: nn.Module, name: str) -> tuple[Deeper, str]:
     return container, "first"
 
 
-def _made(model: nn.Module, kind: str, width: int) -> nn.Module:
-    return KINDS[kind](width).train(model.training).to(next(model.parameters()))
+def _made(model: nn.Module, container: Deeper, kind: str, width: int) -> nn.Module:
+    new = fresh(container.first) if kind == "Repeat" else KINDS[kind](width)
+    return new.train(model.training).to(next(model.parameters()))
+
+
+def fresh(block: nn.Module) -> nn.Module:
+    """A copy that has learned nothing, as far as its modules know how to start anew."""
+    twin = copy.deepcopy(block)
+    for module in twin.modules():
+        if hasattr(module, "reset_parameters"):
+            module.reset_parameters()
+    for parameter in twin.parameters():
+        parameter.grad = None
+    return twin.requires_grad_()
 
 
 def _sort(container: Deeper, keys: list[str]):

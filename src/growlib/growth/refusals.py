@@ -1,10 +1,12 @@
 """What cannot change its structure as it is, and what to do about it."""
 
+from collections.abc import Iterable
 from numbers import Integral
 
 from torch import Tensor, nn
 
 from growlib.layers import Hidden, Sparse, as_written, hidden_of
+from growlib.numbers import is_whole
 
 QUANTISED = ("torch.ao.nn", "torch.nn.quantized", "torchao", "bitsandbytes", "optimum.quanto")  # where such layers live
 
@@ -92,8 +94,7 @@ def number_of_units(by, hidden: Hidden) -> int:
     Raises:
         ValueError: It is not a positive multiple of the layer's unit.
     """
-    whole = isinstance(by, Integral) and not isinstance(by, bool)
-    if not whole or by < 1 or by % hidden.unit:
+    if not is_whole(by) or by % hidden.unit:
         multiple = f"multiple of {hidden.unit}, the size of a group"
         whole = "a positive number" if hidden.unit == 1 else f"a positive {multiple}"
         raise ValueError(f"cannot widen layer {hidden.name!r} ({hidden.width} units) by {by!r}: give {whole}")
@@ -108,7 +109,8 @@ def units_to_prune(units, hidden: Hidden) -> list[int]:
             when no unit would stay.
     """
     width, name = hidden.width, hidden.name
-    units = units.tolist() if hasattr(units, "tolist") else list(units)
+    units = units.tolist() if hasattr(units, "tolist") else units
+    units = list(units) if isinstance(units, Iterable) else [units]
     units = [unit.item() if hasattr(unit, "item") else unit for unit in units]
     if units and all(isinstance(unit, bool) for unit in units):
         if len(units) != width:

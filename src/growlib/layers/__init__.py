@@ -9,3 +9,4 @@ from growlib.layers.modes import evaluating
 from growlib.layers.outputs import flat, tensors_in
 from growlib.layers.resizing import GrowBatchNorm2d, GrowConv2d, GrowLinear
 from growlib.layers.sparse import Sparse, connections, sparse_layers
+from growlib.layers.tasks import tasks_of

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from math import prod
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d, relu
 
@@ -142,7 +143,7 @@ class ConvNet(_Chain):
     def forward(self, images: Tensor) -> Tensor:
         if images.shape[1:] != self.input_shape:
             raise ValueError(f"this ConvNet takes images {self.input_shape}, and got {tuple(images.shape[1:])}")
-        units = images
+        units = channels_last(images)
         for name in self.names:
             layer, norm = getattr(self, name), self.norm_of(name)
             if isinstance(layer, GrowLinear):
@@ -168,3 +169,11 @@ def positive(name: str, *widths: int) -> tuple[int, ...]:
     if not all(isinstance(width, int) and width > 0 for width in widths):
         raise ValueError(f"{name} needs whole, positive sizes, and got {list(widths)}")
     return widths
+
+
+def channels_last(images: Tensor) -> Tensor:
+    """Images whose channels lie side by side in memory: on a CPU convolutions take up to a third less time, and what
+    they compute lies so too, whatever the layout of their weights. One image gains nothing, and vmap, which EWC needs,
+    cannot do it.
+    """
+    return images.contiguous(memory_format=torch.channels_last) if images.shape[0] > 1 else images

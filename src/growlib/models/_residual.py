@@ -2,12 +2,11 @@
 
 from itertools import count, pairwise
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
 from growlib.layers import GrowBatchNorm2d, GrowConv2d, GrowLinear, Hidden, TakesOnWidths
-from growlib.models._plain import numbered, positive
+from growlib.models._plain import channels_last, numbered, positive
 
 
 class ResidualBlock(nn.Module):
@@ -135,8 +134,7 @@ class ResNet(TakesOnWidths, nn.Module):
         del getattr(self, stage)[block]
 
     def forward(self, images: Tensor) -> Tensor:
-        images = images.contiguous(memory_format=torch.channels_last)  # channels side by side: a sixth faster on a CPU
-        stream = relu(self.stem_norm(self.stem(images)))  # (B, widths[0], H / stride, W / stride)
+        stream = relu(self.stem_norm(self.stem(channels_last(images))))  # (B, widths[0], H / stride, W / stride)
         for block in self.blocks.values():
             stream = block(stream)  # (B, widths[stage], H / stride / 2 ** (stage - 1), ...)
         return self.output(stream.mean((2, 3)))  # (B, outputs)

@@ -70,7 +70,15 @@ class Tagged(nn.Module):
 
 
 class TaskLinear(Tagged):
-    """A linear layer whose units belong to tasks."""
+    """A linear layer whose units belong to tasks.
+
+    Args:
+        bias: Whether units have one.
+    """
+
+    def __init__(self, bias: bool = True):
+        super().__init__()
+        self.bias = bias
 
     def add(self, task: int, units: int, sources: dict) -> GrowLinear:
         """Gives a task its units.
@@ -80,7 +88,7 @@ class TaskLinear(Tagged):
             units: How many.
             sources: What they read: the task that owns it, or INPUTS, and its width.
         """
-        return self.put(task, GrowLinear(sum(sources.values()), units), sources)
+        return self.put(task, GrowLinear(sum(sources.values()), units, self.bias), sources)
 
 
 class TaskConv2d(Tagged):

@@ -12,7 +12,7 @@ from growlib.growth.journal import all_or_nothing
 from growlib.growth.optimizers import add_parameters, lay_out_alike
 from growlib.growth.width import described
 from growlib.layers import Hidden
-from growlib.models._plain import positive
+from growlib.models._plain import channels_last, positive
 from growlib.models._tagged import INPUTS, TaskBatchNorm2d, TaskConv2d, TaskLinear
 from growlib.models._task_model import TaskModel
 
@@ -37,6 +37,8 @@ class TaskNet(TaskModel):
         closed: The names of the tasks that are closed.
     """
 
+    activation = staticmethod(relu)
+
     def __init__(
         self,
         shape: Sequence[int],
@@ -57,17 +59,20 @@ class TaskNet(TaskModel):
         self._refuse_pools(len(channels))
         self.convolutions = [f"conv{number}" for number in range(1, len(channels) + 1)]
         self.dense = [f"hidden{number}" for number in range(1, len(hidden) + 1)]
-        for name in self.convolutions:
-            self.add_module(name, TaskConv2d(3, bias=not norm))
-            if norm:
-                self.add_module(name.replace("conv", "norm"), TaskBatchNorm2d())
-        for name in [*self.dense, "output"]:
-            self.add_module(name, TaskLinear())
+        self._make_layers()
         self.grow(task, list(channels), list(hidden), classes)
         for settings in further:
             self.grow(**settings)
         for name in closed:
             self.close(name)
+
+    def _make_layers(self):
+        for name in self.convolutions:
+            self.add_module(name, TaskConv2d(3, bias=not self.norm))
+            if self.norm:
+                self.add_module(name.replace("conv", "norm"), TaskBatchNorm2d())
+        for name in [*self.dense, "output"]:
+            self.add_module(name, TaskLinear())
 
     def _refuse_pools(self, convolutions: int):
         if not set(self.pools) <= set(range(1, convolutions + 1)):
@@ -134,7 +139,7 @@ class TaskNet(TaskModel):
         number = len(self.tasks)
         self.tasks.append(task)
         new = []
-        sources = {INPUTS: self.input_shape[0] if self.convolutions else prod(self.input_shape)}
+        sources = self._start(number, new) if any(plan.values()) else {}
         for name, units in plan.items():
             layer = getattr(self, name)
             if units:
@@ -143,11 +148,19 @@ class TaskNet(TaskModel):
                     new.append(self.norm_of(name).add(number, units))
             widths = layer.widths
             sources = {source: widths[source] for source in (*read, number) if source in widths}
-        new.append(self.output.add(number, classes, sources))
+        new.append(self.output.add(number, classes, sources or self._inputs))
         for module in new:
             module.to(next(self.parameters())).train(self.training)
         lay_out_alike(self, new)
         return new
+
+    @property
+    def _inputs(self) -> dict:
+        return {INPUTS: self.input_shape[0] if self.convolutions else prod(self.input_shape)}
+
+    def _start(self, number: int, new: list) -> dict:
+        """What the first layer of a task reads, and how wide that is; `new` takes the blocks that this needs."""
+        return self._inputs
 
     def _read(self, transfer, head_only: bool) -> list[int]:
         """The numbers of the earlier tasks whose units a new task reads."""
@@ -235,20 +248,23 @@ class TaskNet(TaskModel):
                 "images of other sizes go through data.reshaped(...)"
             )
         tasks = sorted({task for number in numbers for task in self.needed(number)})
-        if self.convolutions and len(inputs) > 1:  # one image gains nothing, and vmap, which EWC needs, cannot do it
-            inputs = inputs.contiguous(memory_format=torch.channels_last)  # faster on a CPU
-        parts = {INPUTS: inputs if self.convolutions else inputs.flatten(1)}
+        parts = self._begun(channels_last(inputs) if self.convolutions else inputs.flatten(1), tasks)
         for position, name in enumerate(self.convolutions, 1):
             parts = getattr(self, name)(parts, tasks)  # (B, channels, H, W) of every task
             if position in self.pools:
                 parts = {task: max_pool2d(units, 2) for task, units in parts.items()}
             parts = self.norm_of(name)(parts, tasks) if self.norm else parts
-            parts = {task: relu(units) for task, units in parts.items()}
+            parts = {task: self.activation(units) for task, units in parts.items()}
         if self.convolutions:
             parts = {task: units.amax((2, 3)) for task, units in parts.items()}  # (B, channels)
         for name in self.dense:
-            parts = {task: relu(units) for task, units in getattr(self, name)(parts, tasks).items()}  # (B, units)
+            layer = getattr(self, name)
+            parts = {task: self.activation(units) for task, units in layer(parts, tasks).items()}  # (B, units)
         return parts
+
+    def _begun(self, inputs: Tensor, tasks) -> dict:
+        """What the first layers of some tasks read."""
+        return {INPUTS: inputs}
 
     def forward(self, inputs: Tensor, task: str | int | Sequence | None = None) -> Tensor | list[Tensor]:
         if isinstance(task, list | tuple):  # what they share is computed once

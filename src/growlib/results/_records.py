@@ -5,9 +5,7 @@ import math
 import os
 import platform
 import re
-import subprocess
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
 
 import torch
@@ -15,6 +13,7 @@ import torch
 from growlib.data import refuse_namesakes
 from growlib.data.files import whole
 from growlib.data.store import embedded
+from growlib.results._code import checkout, code, versions
 from growlib.results._profiles import PROFILES
 
 # A metric with one of these words in its name lies in [0, 1].
@@ -75,7 +74,7 @@ def record(
         "history": plain(getattr(history, "records", history), "history"),
         "wall_time_s": plain(wall_time_s, "wall_time_s"),
         "device": describe(device),
-        "versions": _versions(),
+        "versions": versions(),
         "data": named(data, chapter, profile),
         "commit": commit or os.environ.get("GROWLIB_COMMIT") or code(),
     }
@@ -163,7 +162,7 @@ def writable(folder: str | Path | None) -> Path:
     chosen = folder or os.environ.get("GROWLIB_RESULTS")
     if chosen:
         return Path(chosen).resolve()
-    if _checkout() is None:
+    if checkout() is None:
         raise RuntimeError(
             "this growlib is an installed package, not a checkout: "
             "set GROWLIB_RESULTS (or pass folder=) to the folder that runs shall be recorded in"
@@ -274,41 +273,6 @@ def _roots(folder: str | Path | None) -> list[Path]:
         return [Path(folder)]
     own = os.environ.get("GROWLIB_RESULTS")
     return [*([Path(own)] if own else []), embedded() / "results"]
-
-
-def _checkout() -> Path | None:
-    root = embedded().parent
-    return root if (root / "pyproject.toml").exists() else None
-
-
-def code() -> str:
-    """Says which code runs: the commit, with -dirty behind it where files have changed since; or growlib's version."""
-    root = _checkout()
-    commit = _git(root, "rev-parse", "--short=12", "HEAD") if root and (root / ".git").exists() else None
-    if not commit:
-        return f"growlib {_version('growlib')}"
-    # Only code makes numbers: a record written a moment ago does not make the next one dirty.
-    return commit + "-dirty" * bool(_git(root, "status", "--porcelain", "--", "src", "notebooks", "benchmarks"))
-
-
-def _git(root: Path, *arguments: str) -> str | None:
-    try:
-        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return done.stdout.strip()
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "not installed"
-
-
-def _versions() -> dict[str, str]:
-    packages = ("torch", "torchvision", "numpy", "growlib")
-    return {"python": platform.python_version()} | {package: _version(package) for package in packages}
 
 
 def _natural(name: str) -> list:

@@ -15,7 +15,9 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from growlib.results._records import code, named, path_of, plain, previous, record, writable
+from growlib.results._code import code
+from growlib.results._records import named, path_of, plain, previous, record, writable
+from growlib.results._unfinished import attempt, identity, wants_folder
 
 
 def grid(
@@ -35,8 +37,11 @@ def grid(
     Every record names the commit that the code had when the grid began, whatever happens to the files meanwhile.
 
     Args:
-        function: `function(seed=seed, **settings)` returns metrics and history; it is timed and recorded. Or the path
-            of a notebook, which gets `run`, `seed`, `profile` and the settings as parameters and records itself.
+        function: `function(seed=seed, **settings)` returns metrics and history; it is timed and recorded. If it has a
+            parameter `folder`, it gets one that is the run's own and outlives a process that is killed: with
+            `Checkpoint(folder)` and `trainer.resume(folder / "last.pt")` the next call goes on from the last epoch. Or
+            the path of a notebook, which gets `run`, `seed`, `profile` and the settings as parameters and records
+            itself.
         arms: The settings of each run, by the run's name.
         seeds: The seeds of each arm.
         chapter: The notebook's name, or "benchmarks".
@@ -95,8 +100,9 @@ def _worker(function, processes: int, threads: int) -> tuple[Callable, Executor 
     if isinstance(function, str | Path):
         notebook = Path(function).resolve(strict=True)
         return partial(_execute, notebook, threads), ThreadPoolExecutor(processes)
+    work = partial(_call, function, identity(function) if wants_folder(function) else None)
     if processes == 1:
-        return partial(_call, function), None
+        return work, None
     try:
         pickle.dumps(function)
         local = getattr(function, "__module__", "") == "__main__" and not hasattr(sys.modules["__main__"], "__file__")
@@ -110,7 +116,7 @@ def _worker(function, processes: int, threads: int) -> tuple[Callable, Executor 
         )
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(processes, context, initializer=torch.set_num_threads, initargs=(threads,))
-    return partial(_call, function), pool
+    return work, pool
 
 
 def _outcomes(work: Callable, cells: list[dict], pool: Executor | None) -> Iterator[tuple[dict, BaseException | None]]:
@@ -132,10 +138,17 @@ def _outcomes(work: Callable, cells: list[dict], pool: Executor | None) -> Itera
             pool.shutdown(cancel_futures=True)
 
 
-def _call(function: Callable, cell: dict) -> None:
+def _call(function: Callable, made_by: str | None, cell: dict) -> None:
     start = time.perf_counter()
-    metrics, history = function(seed=cell["seed"], **cell["parameters"])
-    record(**cell, metrics=metrics, history=history, wall_time_s=time.perf_counter() - start)
+    if made_by is None:
+        metrics, history = function(seed=cell["seed"], **cell["parameters"])
+        record(**cell, metrics=metrics, history=history, wall_time_s=time.perf_counter() - start)
+        return
+    own = attempt(cell, made_by)
+    metrics, history = function(seed=cell["seed"], **cell["parameters"], folder=own.folder)
+    spent = own.seconds + time.perf_counter() - start
+    record(**cell | {"commit": own.commit}, metrics=metrics, history=history, wall_time_s=spent)
+    own.forget()
 
 
 def _execute(notebook: Path, threads: int, cell: dict) -> None:

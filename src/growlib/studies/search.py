@@ -7,6 +7,7 @@ from math import log2
 from typing import TYPE_CHECKING
 
 from growlib import costs
+from growlib.layers import tasks_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,7 +37,7 @@ def search_growth(train: Callable, factors: Iterable[float], gain: float = 0.01)
     for factor in factors:
         trainer = train(factor)
         model, value = trainer.model, trainer.history.column("val_accuracy")[-1]
-        own = model.task_parameters(model.tasks[-1]).values() if hasattr(model, "tasks") else ()
+        own = model.task_parameters(model.tasks[-1]).values() if tasks_of(model) else ()
         size = sum(parameter.numel() for parameter in own) or costs.parameters(model)
         row = {"factor": factor, "parameters": size, "val_accuracy": value, "gain": float("nan")}
         if taken:

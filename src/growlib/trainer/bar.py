@@ -18,7 +18,7 @@ def watched() -> bool:
         return False
     if _in_a_notebook():
         return any(os.environ.get(name, "Batch") != "Batch" for name in LIVE)
-    return sys.stderr is not None and sys.stderr.isatty()
+    return _console() is not None and sys.stderr.isatty()
 
 
 class ProgressBar(Callback):
@@ -28,8 +28,8 @@ class ProgressBar(Callback):
 
     def before_fit(self, trainer):
         if not os.environ.get("CI") and parallel.rank() == 0:
-            file = _Line() if _in_a_notebook() else sys.stderr
-            if file is None:  # a program without a console
+            file = _Line() if _in_a_notebook() else _console()
+            if file is None:
                 return
             layout = "{percentage:3.0f}% {bar:20} {n_fmt}/{total_fmt} epochs, {elapsed}{postfix}"
             self.bar = tqdm(total=trainer.epochs, file=file, bar_format=layout)
@@ -48,6 +48,11 @@ class ProgressBar(Callback):
 def _in_a_notebook() -> bool:
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     return hasattr(shell, "kernel")
+
+
+def _console():
+    """Where a bar is written to, if there is such a thing: programs without a console have none, or closed it."""
+    return None if sys.stderr is None or getattr(sys.stderr, "closed", False) else sys.stderr
 
 
 class _Line:

@@ -52,13 +52,26 @@ class Batch:
         parts = index.split(self.size)
         for number, part in enumerate(parts, 1):
             mine, share = parallel.portion(part, len(index))
-            yield *data.batch("train", mine, noise), share * parallel.world(), number == len(parts)
+            examples = data.batch("train", mine, noise, self.mirrored(data, mine))
+            yield *examples, share * parallel.world(), number == len(parts)
+
+    def mirrored(self, data, index: Tensor) -> Tensor | None:
+        """Which examples are mirrored where that alternates, (B,): one half in even epochs, the other in odd ones."""
+        if data.flip != "alternating":
+            return None
+        return halves(len(data.train), self.seed, data.device)[index] ^ bool(self.epoch % 2)
 
 
 @lru_cache(maxsize=2)
 def shuffled(size: int, seed: int, epoch: int, device: torch.device) -> Tensor:
     """The order of the training examples in an epoch, (size,)."""
     return torch.randperm(size, generator=torch.Generator().manual_seed(derive_seed(seed, epoch))).to(device)
+
+
+@lru_cache(maxsize=2)
+def halves(size: int, seed: int, device: torch.device) -> Tensor:
+    """One half of the training examples, drawn once for a run: (size,) of bool."""
+    return (torch.rand(size, generator=torch.Generator().manual_seed(derive_seed(seed, 0, 0, 0, 2))) < 0.5).to(device)
 
 
 def derive_seed(*numbers: int) -> int:

@@ -3,7 +3,7 @@
 from contextlib import contextmanager
 from dataclasses import replace
 
-from growlib import parallel
+from growlib import costs, parallel
 from growlib.growth import Change
 from growlib.growth.journal import all_or_nothing, for_a_while
 
@@ -90,3 +90,13 @@ class StructuralChanges:
             change = replace(change, step=self.step, cause=cause)
             self.history.changes.append({**change.record(), "epoch": self.epoch})
         return change
+
+    def forget_model(self):
+        """Forgets what was known of the model: it is another."""
+        self.last_probe, self._flops_of_an_example = (None, None), None
+
+    def flops_of_an_example(self) -> int:
+        """Of a training step; counted once between two changes of the model."""
+        if self._flops_of_an_example is None:
+            self._flops_of_an_example = costs.training_flops(self.model) or 0
+        return self._flops_of_an_example

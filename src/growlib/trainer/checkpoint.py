@@ -13,7 +13,7 @@ from growlib.growth import lost_tensors
 from growlib.growth.depth import rediscover
 from growlib.growth.inserted import Deeper, insertions, match
 from growlib.layers import take_on_widths, take_shapes
-from growlib.models import KNOWN
+from growlib.models import KNOWN, TaskModel
 from growlib.sparsity.csr import match_csr
 from growlib.sparsity.masked import describe_sparse, match_sparse
 from growlib.trainer.events import Callback
@@ -58,10 +58,11 @@ def read(path) -> dict:
 
 
 def describe(model: nn.Module) -> dict:
-    """The class of a model and, for the classes of growlib.models, the arguments that build it."""
+    """The class of a model, for the classes of growlib.models the arguments that build it, and what it has learned."""
     name = type(model).__name__
     config = model.config() if KNOWN.get(name) is type(model) else None
-    return {"class": name, "config": config, "inserted": insertions(model), "sparse": describe_sparse(model)}
+    described = {"class": name, "config": config, "inserted": insertions(model), "sparse": describe_sparse(model)}
+    return described | ({"learned": dict(model.learned)} if isinstance(model, TaskModel) else {})
 
 
 def build(description: dict) -> nn.Module:
@@ -103,6 +104,8 @@ def load_weights(model: nn.Module, description: dict, weights: dict):
     model.load_state_dict(weights)
     if changed:
         rediscover(model)
+    if isinstance(model, TaskModel):
+        model.learned = dict(description["learned"])
 
 
 def take_out(model: nn.Module, description: dict):
@@ -206,6 +209,17 @@ def load_trainer(kind, path, model, callbacks, *, loss, device):
     load_weights(model, state["model"], state["weights"])  # takes on the widths
     optimizer = new_optimizer(model, state["optimizer"])
     trainer = kind(model, optimizer, callbacks, loss=loss or known_loss(name), budget=budget, device=device, **settings)
+    restore(trainer, state)
+    return trainer
+
+
+def resume(trainer, path):
+    """The trainer where the one that wrote the file was, see `Trainer.resume`."""
+    if not Path(path).exists():
+        return trainer
+    state = read(path)
+    if (seed := state["settings"]["seed"]) != trainer.seed:
+        raise ValueError(f"{path} is of a run with seed {seed}, and this trainer has seed {trainer.seed}")
     restore(trainer, state)
     return trainer
 

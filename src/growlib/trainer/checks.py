@@ -1,14 +1,15 @@
 """What a trainer asks before it begins: does the model take these data?"""
 
 from inspect import Parameter, signature
-from numbers import Integral, Real
+from numbers import Real
 
 import torch
 from torch import nn
 
 from growlib.data import identity, refuse_others
-from growlib.layers import evaluating, uncompiled
+from growlib.layers import evaluating, tasks_of, uncompiled
 from growlib.models import TaskModel
+from growlib.numbers import is_whole
 from growlib.trainer.outputs import logits_in
 
 
@@ -22,11 +23,11 @@ def refuse_unfit(model: nn.Module, data: tuple, epochs: list[int], done: int = 0
         done: The number of data sets that the trainer has finished.
         learned: Of what was learned before, the identity by name.
     """
-    if not data or len(epochs) != len(data) or not all(isinstance(n, int) and n > 0 for n in epochs):
+    if not data or len(epochs) != len(data) or not all(map(is_whole, epochs)):
         raise ValueError(
             f"fit needs data and a whole number of epochs for each, and got {len(data)} data sets, {epochs}"
         )
-    known = getattr(model, "tasks", [task.name for task in data])
+    known = tasks_of(model) if tasks_of(model) is not None else [task.name for task in data]
     if done >= len(data) or any(task.name not in known for task in data[:done]):
         raise ValueError(
             f"the trainer has finished {done} tasks of its stream ({', '.join(known[:done])}): pass the whole stream, "
@@ -56,11 +57,11 @@ def note_data(model: nn.Module, data, learned: dict):
 def refuse_settings(batch_size: int, accumulate: int, clip: float | None, seed: int):
     """Raises a ValueError for settings with which no Trainer can learn."""
     for name, number in {"batch_size": batch_size, "accumulate": accumulate}.items():
-        if isinstance(number, bool) or not isinstance(number, Integral) or number < 1:
+        if not is_whole(number):
             raise ValueError(f"{name} must be a whole number of at least 1, and is {number!r}")
-    if clip is not None and not (isinstance(clip, Real) and clip > 0):
+    if clip is not None and (isinstance(clip, bool) or not (isinstance(clip, Real) and clip > 0)):
         raise ValueError(f"clip={clip!r} must be above 0, the largest norm of all gradients together, or None")
-    if isinstance(seed, bool) or not isinstance(seed, Integral) or seed < 0:
+    if not is_whole(seed, 0):
         raise ValueError(f"seed={seed!r} must be a whole number from 0 on: runs are repeatable by it")
 
 
@@ -77,17 +78,18 @@ def refuse_optimizer(optimizer):
 
 @torch.no_grad()
 def _classes(model: nn.Module, task) -> int:
-    if task.name in getattr(model, "closed", ()):
+    tasks = tasks_of(model)
+    if tasks is not None and task.name in getattr(model, "closed", ()):
         raise ValueError(
             f"task {task.name!r} is closed: its units keep their values for ever. Train a new one, "
             "such as load(source, name='second')"
         )
     inputs, _ = task.batch("train", torch.arange(1, device=task.train.labels.device))
-    named = (task.name,) if task.name in getattr(model, "tasks", ()) else ()
+    named = (task.name,) if task.name in (tasks or ()) else ()
     try:
         with evaluating(model), uncompiled():
             outputs = logits_in(model(inputs.to(next(model.parameters()).device), *named))
             outputs = outputs.shape[1] if outputs.ndim > 1 else 1
-            return outputs if named or not hasattr(model, "tasks") else len(task.classes)  # of a task that is to come
+            return outputs if named or tasks is None else len(task.classes)  # of a task that is to come
     except (RuntimeError, ValueError) as error:
         raise ValueError(f"the model does not take {task.name}, of shape {tuple(task.shape)}: {error}") from error

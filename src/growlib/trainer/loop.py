@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from growlib import costs, parallel
 from growlib.data import normalized
-from growlib.layers import as_written, evaluating, known_hidden
+from growlib.layers import as_written, evaluating, known_hidden, tasks_of
 from growlib.trainer import checkpoint
 from growlib.trainer.bar import ProgressBar, watched
 from growlib.trainer.batches import Batch, derive_seed
@@ -19,7 +19,7 @@ from growlib.trainer.checks import note_data, refuse_optimizer, refuse_settings,
 from growlib.trainer.events import RESUMABLE, Callback, Events, refuse_misspelt
 from growlib.trainer.guard import LossGuard
 from growlib.trainer.history import History
-from growlib.trainer.interrupts import held_interrupts
+from growlib.trainer.interrupts import held_interrupts, undone_if_it_fails
 from growlib.trainer.optimizers import as_one
 from growlib.trainer.outputs import count_correct, logits_in
 from growlib.trainer.progress import Progress
@@ -100,13 +100,13 @@ class Trainer(Status, Events, StructuralChanges):
         refuse_unfit(self.model, data, plan, present, self.progress.learned)
         self.plan, self.stopped, self.halted = plan, self.progress.ending, False
         self.data = data[present].to(self.device)
-        with held_interrupts() as self.ctrl_c:
+        with torch.inference_mode(False), torch.enable_grad(), held_interrupts() as self.ctrl_c:
             unfinished = self.progress.event
             self.emit("before_fit")
             self.catch_up(*unfinished)
             while self.progress.task < len(data) and not self.halted:
                 self.train_task(data[self.progress.task].to(self.device))
-            if not self.halted:
+            if self.progress.task == len(data):
                 self.progress.task = 0
             self.emit("after_fit")
             if self.ctrl_c:
@@ -118,7 +118,7 @@ class Trainer(Status, Events, StructuralChanges):
         self.data, self.normalization = data, (data.mean, data.std)
         note_data(self.model, data, self.progress.learned)
         with self.around("task"):
-            while self.progress.task_epoch < self.epochs and not (self.progress.ending or self.halted):
+            while self.is_left(data):
                 self.train_epoch(data)
 
     def train_epoch(self, data):
@@ -135,9 +135,24 @@ class Trainer(Status, Events, StructuralChanges):
 
     def train_step(self, data, batch: Batch):
         """Makes one step of the optimizer, from as many forward passes as `accumulate` says."""
+        with undone_if_it_fails(self.model, self.device):
+            loss, correct = self.pass_batch(data, batch)
+            self.emit("after_backward")
+        if self.clip is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
+        with self.ctrl_c.whole():
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+            parallel.share(self.model.buffers())
+            self.guard.note(loss)
+            self.progress.count(batch.count(data), loss, correct, self.flops_of_an_example())
+
+    def pass_batch(self, data, batch: Batch) -> tuple:
+        """The gradients of a step; returns the loss and the number of right answers, of all ranks."""
         self.optimizer.zero_grad()  # what a step that failed has left
         loss = correct = 0.0
         for self.inputs, self.labels, share, last in batch.parts(data):  # (B, ...), (B,)
+            size = len(self.labels)
             self.emit("before_forward")
             with self.replica.gradients(synced=last):
                 with self.autocast():
@@ -147,26 +162,23 @@ class Trainer(Status, Events, StructuralChanges):
                 part = self.batch_loss if share == 1 else self.batch_loss * share
                 part.backward()
             loss = loss + part.detach()
-            correct = correct + count_correct(self.logits, self.labels) * bool(share)
+            right = count_correct(self.logits, self.labels) * (
+                size / len(self.labels)
+            )  # a callback may have left some out
+            correct = correct + right * bool(share)
         loss, correct = self.replica.totals(loss, correct, self.ctrl_c, self.guard.looks)
-        loss = self.guard.checked(loss)
-        self.emit("after_backward")
-        if self.clip is not None:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        parallel.share(self.model.buffers())
-        self.guard.note(loss)
-        self.progress.count(batch.count(data), loss, correct, self.flops_of_an_example())
+        return self.guard.checked(loss), correct
 
     @contextmanager
     def around(self, unit: str):
         """The events of a step, an epoch or a task: what began does not begin again, what was cut short does not end;
         but a task that was ended early has its end."""
-        if unit == "step" or self.progress.begins(unit):
+        if unit not in self.progress.begun:
+            self.emit(f"before_{unit}")
+            if unit != "step":
+                self.progress.begun.append(unit)
             if unit == "task":
                 self.history.starts.append(self.step)
-            self.emit(f"before_{unit}")
         yield
         if unit == "epoch" and self.progress.examples >= len(self.data.train):
             self.guard.check_weights()
@@ -255,6 +267,14 @@ class Trainer(Status, Events, StructuralChanges):
         if parallel.rank() == 0:
             checkpoint.write(path, checkpoint.state_of(self))
 
+    def resume(self, path) -> "Trainer":
+        """This trainer, where the one that wrote the file was; as it is if there is no file.
+
+        Args:
+            path: A file that `save` or Checkpoint wrote in an earlier attempt at the same run.
+        """
+        return checkpoint.resume(self, path)
+
     @classmethod
     def load(cls, path, model: nn.Module | None = None, callbacks=(), *, loss=None, device: str = "auto") -> "Trainer":
         """A trainer that goes on where the one that wrote the file was.
@@ -278,19 +298,9 @@ class Trainer(Status, Events, StructuralChanges):
         self.guard.read()
         self.progress.seconds = parallel.agreed(self.seconds + time.perf_counter() - began)
 
-    def forget_model(self):
-        """Forgets what was known of the model: it is another."""
-        self.last_probe, self._flops_of_an_example = (None, None), None
-
-    def flops_of_an_example(self) -> int:
-        """Of a training step; counted once between two changes of the model."""
-        if self._flops_of_an_example is None:
-            self._flops_of_an_example = costs.training_flops(self.model) or 0
-        return self._flops_of_an_example
-
     def task_of(self, data) -> tuple:
         """What a model that knows tasks is told beside the inputs."""
-        return (data.name,) if hasattr(self.model, "tasks") else ()
+        return () if tasks_of(self.model) is None else (data.name,)
 
     def autocast(self):
         """bfloat16 on a device; float32 on the CPU."""

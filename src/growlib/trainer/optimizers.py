@@ -6,6 +6,16 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from growlib.growth.slots import optimizers_of
+
+
+class States(ChainMap):
+    """What several optimizers remember, by parameter. torch's dicts have an answer to every key: the one is asked that
+    holds the parameter."""
+
+    def __getitem__(self, parameter):
+        return next((kept for kept in self.maps if parameter in kept), self.maps[0])[parameter]
+
 
 class Optimizers(Optimizer):
     """Several optimizers, each over parameters of its own, that step together: what a Trainer makes of a list.
@@ -31,9 +41,9 @@ class Optimizers(Optimizer):
         return [group for one in self.optimizers for group in one.param_groups]
 
     @property
-    def state(self) -> ChainMap:
+    def state(self) -> States:
         """What all of them remember, by parameter."""
-        return ChainMap(*(one.state for one in self.optimizers))
+        return States(*(one.state for one in self.optimizers))
 
     @property
     def defaults(self) -> dict:
@@ -81,18 +91,20 @@ def as_one(optimizer) -> Optimizer:
 
 
 def describe_optimizer(optimizer: Optimizer, model: nn.Module) -> dict:
-    """What a checkpoint keeps of an optimizer: its class, the names of the parameters of its groups, its state."""
+    """What a checkpoint keeps of an optimizer: its class, the names of the parameters of its groups, its state; and the
+    same of those inside of a wrapper."""
     if isinstance(optimizer, Optimizers):
         return {"class": "Optimizers", "parts": [describe_optimizer(one, model) for one in optimizer.optimizers]}
     named = {id(parameter): name for name, parameter in model.named_parameters()}
     groups = [[named[id(parameter)] for parameter in group["params"]] for group in optimizer.param_groups]
-    return {"class": type(optimizer).__name__, "groups": groups, "state": optimizer.state_dict()}
+    inner = [describe_optimizer(one, model) for one in _inside(optimizer)]
+    return {"class": _own_name(optimizer), "groups": groups, "state": optimizer.state_dict(), "inner": inner}
 
 
 def fill_groups(optimizer: Optimizer, model: nn.Module, saved: dict):
     """Gives an optimizer the model's parameters as the file groups them, and the state they had."""
     parts = len(optimizer.optimizers) if isinstance(optimizer, Optimizers) else 0
-    if type(optimizer).__name__ != saved["class"] or parts != len(saved.get("parts", ())):
+    if (not parts and _own_name(optimizer) != saved["class"]) or parts != len(saved.get("parts", ())):
         raise ValueError(f"the checkpoint holds {_spelled(saved)}, and the optimizer is {_own_name(optimizer)}")
     if parts:
         for one, part in zip(optimizer.optimizers, saved["parts"], strict=True):
@@ -102,7 +114,17 @@ def fill_groups(optimizer: Optimizer, model: nn.Module, saved: dict):
     optimizer.state.clear()
     for group, names in zip(optimizer.param_groups, saved["groups"], strict=True):
         group["params"] = [named[name] for name in names]
+    inside = [(one, one.param_groups[0] is optimizer.param_groups[0]) for one in _inside(optimizer)]
     optimizer.load_state_dict(saved["state"])
+    for (one, shares), part in zip(inside, saved["inner"], strict=True):
+        fill_groups(one, model, part)
+        if shares:  # torch has made new groups for each
+            one.param_groups = optimizer.param_groups
+
+
+def _inside(optimizer) -> list:
+    """The optimizers that one wraps."""
+    return [one for one in optimizers_of(optimizer) if one is not optimizer]
 
 
 def new_optimizer(model: nn.Module, saved: dict) -> Optimizer:
@@ -111,7 +133,10 @@ def new_optimizer(model: nn.Module, saved: dict) -> Optimizer:
         return Optimizers([new_optimizer(model, part) for part in saved["parts"]])
     kind = getattr(torch.optim, saved["class"], None)
     if not (isinstance(kind, type) and issubclass(kind, Optimizer)):
-        raise ValueError(f"the checkpoint was written with the optimizer {saved['class']}, which torch.optim lacks")
+        raise ValueError(
+            f"the checkpoint was written with the optimizer {saved['class']}, none of torch.optim, and no file "
+            "can rebuild it: load the model alone, load_model(path), and train it with a new optimizer"
+        )
     named = dict(model.named_parameters())
     groups = [{"params": [named[name] for name in names]} for names in saved["groups"]]
     return kind(groups, lr=1e-3)  # the rate, like all settings, is overwritten by `restore`
@@ -122,6 +147,9 @@ def _spelled(saved: dict) -> str:
 
 
 def _own_name(optimizer: Optimizer) -> str:
+    """What a checkpoint calls an optimizer: one of torch.optim by its name, any other by its full name."""
     if isinstance(optimizer, Optimizers):
-        return f"[{', '.join(type(one).__name__ for one in optimizer.optimizers)}]"
-    return type(optimizer).__name__
+        return f"[{', '.join(map(_own_name, optimizer.optimizers))}]"
+    kind = type(optimizer)
+    known = getattr(torch.optim, kind.__name__, None) is kind
+    return kind.__name__ if known else f"{kind.__module__}.{kind.__qualname__}"

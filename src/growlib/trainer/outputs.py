@@ -29,6 +29,8 @@ def count_correct(outputs, labels: Tensor) -> Tensor:
 
     Args:
         outputs: Logits (B, classes) or (B, classes, H, W), or a tuple or dict that holds them.
-        labels: (B,), or (B, H, W).
+        labels: (B,), or (B, H, W); or of the logits' shape, probabilities of which the largest counts.
     """
-    return (logits_in(outputs).argmax(1) == labels).sum() / max(1, labels[:1].numel())
+    logits = logits_in(outputs)
+    labels = labels.argmax(1) if labels.ndim > 1 and labels.shape == logits.shape else labels
+    return (logits.argmax(1) == labels).sum() / max(1, labels[:1].numel())

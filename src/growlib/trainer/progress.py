@@ -19,6 +19,7 @@ class Progress:
         seconds: Spent in training, in all.
         batch: The arguments of the last `Batch`: callbacks that are still to run look at it.
         event: Which is running, and the index of the callback that comes next; empty between events.
+        begun: What is under way, "task" and "epoch": it does not begin again.
         learned: The identity of the data of every task, by name.
         ending: Why the present task is to end, once `stop_task` was called.
     """
@@ -34,6 +35,7 @@ class Progress:
     seconds: float = 0.0
     batch: list = field(default_factory=list)
     event: list = field(default_factory=list)
+    begun: list = field(default_factory=list)
     learned: dict = field(default_factory=dict)
     ending: str | None = None
 
@@ -42,17 +44,13 @@ class Progress:
         """The event that is running, or an empty text."""
         return self.event[0] if self.event else ""
 
-    def begins(self, unit: str) -> bool:
-        """Whether an epoch or a task is at its beginning: after a resume it may be under way."""
-        return not self.examples if unit == "epoch" else not (self.examples or self.task_epoch)
-
     def end_epoch(self):
         """Counts an epoch."""
-        self.epoch, self.task_epoch, self.examples = self.epoch + 1, self.task_epoch + 1, 0
+        self.epoch, self.task_epoch, self.examples, self.begun = self.epoch + 1, self.task_epoch + 1, 0, ["task"]
 
     def end_task(self):
         """Counts a task; what was left of an epoch is dropped."""
-        self.task, self.task_epoch, self.examples, self.ending = self.task + 1, 0, 0, None
+        self.task, self.task_epoch, self.examples, self.begun, self.ending = self.task + 1, 0, 0, [], None
 
     def count(self, examples: int, loss, correct, flops: int):
         """Counts a step: `loss` is the mean over its examples."""

@@ -47,6 +47,11 @@ class Status:
         self.need_fit("done")
         return min(1.0, (self.progress.task_epoch + self.progress.examples / len(self.data.train)) / self.epochs)
 
+    def is_left(self, data) -> bool:
+        """Whether there is an epoch to train, or one to end whose steps are done."""
+        now = self.progress
+        return now.examples >= len(data.train) or (now.task_epoch < self.epochs and not (now.ending or self.halted))
+
     @property
     def moment(self) -> str | None:
         """What has just begun or ended: "step", "epoch", "task" or "fit"."""

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from contextlib import nullcontext
 
 from growlib import costs
-from growlib.layers import hidden_of
+from growlib.layers import hidden_of, tasks_of
+from growlib.numbers import is_whole
 
 UNITS = {"step": "step", "steps": "step", "epoch": "epoch", "epochs": "epoch"}
 
@@ -71,7 +72,7 @@ def _common(one: Trigger, other: Trigger) -> tuple[frozenset, dict]:
 
 def every(number: int, unit: str) -> Trigger:
     """Fires every `number` steps or epochs, after the last one too."""
-    if not isinstance(number, int) or number < 1:
+    if not is_whole(number):
         raise ValueError(f"every({number!r}, {unit!r}): the number must be a whole number of at least 1")
     if unit not in UNITS:
         raise ValueError(f"every({number!r}, {unit!r}): the unit must be one of {', '.join(UNITS)}")
@@ -130,7 +131,11 @@ def new_task() -> Trigger:
     """Fires when a task begins that the model does not know."""
 
     def ask(trainer, hidden):
-        known = trainer.data.name in trainer.model.tasks
+        if (tasks := tasks_of(trainer.model)) is None:
+            raise ValueError(
+                f"new_task() asks what tasks a model knows, and {type(trainer.model).__name__} has no `tasks`"
+            )
+        known = trainer.data.name in tasks
         return None if trainer.moment != "task" or known else f"new task {trainer.data.name!r}"
 
     return Trigger("new_task()", ask, {"task"})

@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 
 from growlib.data import not_test
+from growlib.numbers import is_whole
 from growlib.when._asked import UNITS, Trigger
 
 
@@ -113,7 +114,7 @@ def plateau(what, patience: int, unit: str = "epochs") -> Trigger:
         unit: "epochs" of a column, "readings" of a signal.
     """
     fits = unit == "readings" if callable(what) else UNITS.get(unit) == "epoch"
-    if not fits or not isinstance(patience, int) or patience < 1:
+    if not fits or not is_whole(patience):
         raise ValueError(
             f"plateau({named(what)!r}, {patience!r}, {unit!r}): give a whole number of epochs, at least 1; "
             "of a signal, of 'readings'"
@@ -138,7 +139,7 @@ def rested(number: int, unit: str) -> Trigger:
         number: At least 1.
         unit: "steps" or "epochs".
     """
-    if not isinstance(number, int) or number < 1 or unit not in UNITS:
+    if not is_whole(number) or unit not in UNITS:
         raise ValueError(f"rested({number!r}, {unit!r}): a whole number, at least 1, of {', '.join(UNITS)}")
     unit = UNITS[unit]
 
@@ -220,7 +221,7 @@ def _checked(name: str, what, value, patience):
         not_test(what)
     elif not callable(what):
         raise ValueError(f"{name}({what!r}, ...): give a column of History, a text, or a signal, a function")
-    if not isinstance(patience, int) or patience < 1:
+    if not is_whole(patience):
         raise ValueError(
             f"{name}({_quoted(what)}, {value!r}, {patience!r}): patience must be a whole number of "
             f"{'readings' if callable(what) else 'epochs'}, at least 1"

@@ -1,6 +1,8 @@
 """The calls of a model, as torch.export writes them down: one graph of ATen calls, whatever modules made them."""
 
+import logging
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -85,12 +87,17 @@ def _refuse_misfit(model: nn.Module, args: tuple, kwargs: dict):
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps what torch.export warns of from the user: it speaks of tensors that a trial puts in the place of others."""
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    """Keeps from the user what torch.export warns of and logs: it speaks of tensors that a trial puts in the place of
+    others.
+    """
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 def module_of(node: fx.Node) -> str:

@@ -2,6 +2,7 @@
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_leaves, tree_map
 
 from growlib.growth.units import rules_calls, rules_layers, rules_pieces, rules_positions  # noqa: F401  (the table)
 from growlib.growth.units.exported import View, export, module_of, place_of
@@ -14,6 +15,7 @@ from growlib.growth.units.widths import Places, names_of, refusals, refuse_lonel
 from growlib.layers import noted
 
 SMALL = 20_000_000  # parameters of a model whose numbers are compared in float64
+MOST = 40  # trials, after which what is left is refused
 
 
 class Search:
@@ -28,8 +30,22 @@ class Search:
         self.follower, self.known = Follower(), []
         for _, view in self.views:
             self.known.append(self.follower.follow(view))
+        self._follow_another_batch()
         self._tie_attentions()
         self.trials, self.suspects, self.options, self.turns = 0, set(), {}, {}
+
+    def _follow_another_batch(self):
+        """Follows the calls for three examples too: what is a width must be as many there."""
+        tensors = [leaf for leaf in tree_leaves((self.args, self.kwargs)) if torch.is_tensor(leaf) and leaf.ndim]
+        if {len(tensor) for tensor in tensors} != {2}:
+            return
+        three = tree_map(
+            lambda v: torch.cat([v, v[:1]]) if torch.is_tensor(v) and v.ndim else v, (self.args, self.kwargs)
+        )
+        try:
+            self.follower.follow(export(self.model, *three, False))
+        except ValueError:  # a model of two examples is one
+            return
 
     def _tie_attentions(self):
         """torch's attention counts the entries of a head as those of a token over the number of heads."""
@@ -46,7 +62,13 @@ class Search:
         while problems := self._problems():
             for problem in problems:
                 problem.settle()
+            if self.trials == MOST:
+                self._give_up(problems)
         self.refused = refusals(self.follower, self.places)
+
+    def _give_up(self, problems: list[Problem]):
+        reason = next((problem.reason for problem in problems if problem.reason), "numbers of modules do not fit")
+        Problem(tuple(self.names), f"after {MOST} trials something still fails: {reason}").settle()
 
     def _problems(self) -> list[Problem]:
         self._settle_lonely()
