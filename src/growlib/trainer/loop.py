@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from growlib import costs, parallel
 from growlib.data import normalized
-from growlib.layers import as_written, evaluating, known_hidden, tasks_of
+from growlib.layers import as_written, evaluating, known_hidden
 from growlib.trainer import checkpoint
 from growlib.trainer.bar import ProgressBar, watched
 from growlib.trainer.batches import Batch, derive_seed
@@ -296,11 +296,3 @@ class Trainer(Status, Events, StructuralChanges):
         yield
         self.guard.read()
         self.progress.seconds = parallel.agreed(self.seconds + time.perf_counter() - began)
-
-    def task_of(self, data) -> tuple:
-        """What a model that knows tasks is told beside the inputs."""
-        return () if tasks_of(self.model) is None else (data.name,)
-
-    def autocast(self):
-        """bfloat16 on a device; float32 on the CPU."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type != "cpu")

@@ -2,7 +2,10 @@
 
 import math
 
+import torch
+
 from growlib import parallel
+from growlib.layers import tasks_of
 from growlib.signals import Probe
 
 
@@ -75,6 +78,14 @@ class Status:
         """Ends the run after this step or epoch: nothing else ends, and the next call of `fit` goes on from here."""
         self.need_fit("stop_run")
         self.stopped, self.halted = reason, True
+
+    def task_of(self, data) -> tuple:
+        """What a model that knows tasks is told beside the inputs."""
+        return () if tasks_of(self.model) is None else (data.name,)
+
+    def autocast(self):
+        """bfloat16 on a device; float32 on the CPU."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type != "cpu")
 
     def need_fit(self, what: str):
         """Raises a RuntimeError before the first call of `fit`."""
