@@ -204,11 +204,14 @@ def _dead_units(hidden: Hidden, outputs: Tensor, before: int) -> list[int]:
 def _twins(hidden: Hidden, before: int) -> list[tuple[int, int]]:
     made = torch.cat([hidden.gathered(entry) for entry in _by_unit(hidden, "producer", "bias", "add", *NORMS)], 1)
     read = torch.cat([hidden.gathered(entry) for entry in _by_unit(hidden, "consumer")], 1)
-    read = nn.functional.normalize(read.double(), dim=1)
     pairs = []
     for new in range(before, hidden.width):
-        same = (made[:new] == made[new]).all(1) & (read[:new] - read[new]).abs().amax(1).lt(1e-6)
-        pairs += [(int(old), new) for old in same.nonzero()]
+        near = (made[:new, :8] == made[new, :8]).all(1).nonzero().flatten()  # of few of which more has to be looked at
+        old = near[(made[near] == made[new]).all(1)]
+        if len(old):
+            shares = nn.functional.normalize(read[torch.cat([old, old.new_tensor([new])])].double(), dim=1)
+            alike = (shares[:-1] - shares[-1]).abs().amax(1) < 1e-6
+            pairs += [(int(one), new) for one in old[alike]]
     return pairs
 
 
