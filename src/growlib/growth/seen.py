@@ -14,7 +14,7 @@ from growlib.layers import Entry, Hidden
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Maker:
     """Weights that make one entry of every unit.
 
@@ -29,7 +29,7 @@ class Maker:
     groups: int = 1
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Reader:
     """Weights that read units.
 

@@ -54,9 +54,10 @@ def update_ratio(probe: Probe, hidden: Hidden) -> Tensor:
 
 
 def _step(probe: Probe, producer) -> Tensor:
-    optimizer, weight = probe.optimizer, producer.weight
+    optimizer, gradient = probe.optimizer, _gradient(probe, producer)
     if optimizer is None:
         raise ValueError("update_ratio asks the optimizer: Probe(model, inputs, labels, optimizer=optimizer)")
+    weight = producer.weight
     several = optimizer if isinstance(optimizer, (list, tuple)) else getattr(optimizer, "optimizers", [optimizer])
     groups = [(one, group) for one in several for group in one.param_groups]
     held = [(one, group) for one, group in groups if any(p is weight for p in group["params"])]
@@ -71,7 +72,7 @@ def _step(probe: Probe, producer) -> Tensor:
     }
     if state:
         twin.state[copy] = state
-    copy.grad = _gradient(probe, producer).clone()  # some optimizers write into it
+    copy.grad = gradient.clone()  # some optimizers write into it
     twin.step()
     return copy.detach() - weight.detach()
 

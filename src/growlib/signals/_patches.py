@@ -63,7 +63,7 @@ def _lone_producer(hidden: Hidden) -> nn.Module:
         raise _refusal(hidden, f"it has {len(hidden.producers)} producers, and needs one, without groups")
     if hidden.norms:
         raise _refusal(hidden, "incoming weights of zero have no variance that its normalisation could divide by")
-    if producer.bias is None:
+    if getattr(producer, "bias", None) is None:
         raise _refusal(hidden, "its producer has no bias that could lift new units over the zero of ReLU")
     return producer
 

@@ -61,7 +61,10 @@ class Probe:
         Costs the layer's passes anew.
         """
         if "weight" not in module._parameters:
-            raise ValueError(f"{module} has no weight tensor to take the gradient of: sparsify with backend='masked'")
+            raise ValueError(
+                f"{_called(module)} has no weight tensor to take the gradient of: sparsify with backend='masked', and "
+                "where no plain layer holds the weights look at these alone, as `magnitude` does"
+            )
         weight = module.weight.detach().requires_grad_()
         return self._again(module, self.inputs_of(module), {"weight": weight}, weight)
 
@@ -89,7 +92,8 @@ class Probe:
 
     def post(self, hidden: Hidden) -> Tensor:
         """The units as the first consumer reads them, (B, width, ...)."""
-        consumer = hidden.consumers[0]
+        seen = self._gathered[0]
+        consumer = next((layer for layer in hidden.consumers if layer in seen), hidden.consumers[0])
         return by_unit(self.inputs_of(consumer), consumer, hidden.columns(consumer))
 
     def _again(self, module: nn.Module, inputs: Tensor, tensors: dict, about: Tensor) -> Tensor:
@@ -100,7 +104,7 @@ class Probe:
 
     def _last(self, hidden: Hidden):
         makers = {*hidden.producers, *hidden.norms}
-        module = [module for module in self._gathered[0] if module in makers][-1]
+        module = ([module for module in self._gathered[0] if module in makers] or hidden.producers)[-1]
         if module in hidden.producers:
             return module, hidden.places(hidden.entry(module, "producer"))
         return module, hidden.columns(module)
@@ -108,7 +112,10 @@ class Probe:
     def _seen(self, module: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
         seen = self._gathered[0]
         if module not in seen:
-            raise ValueError(f"the model did not call {module} on this batch: the probe knows nothing of it")
+            raise ValueError(
+                f"the model did not call {_called(module)} on this batch, as a layer with a weight: the probe knows "
+                "nothing of it"
+            )
         return seen[module]
 
     @cached_property
@@ -131,13 +138,17 @@ class Probe:
             for hook in hooks:
                 hook.remove()
         outputs = [call[2] for call in calls]
-        gradients = torch.autograd.grad(loss, outputs, allow_unused=True, materialize_grads=True)
+        gradients = torch.autograd.grad(loss, outputs, allow_unused=True, materialize_grads=True) if outputs else ()
         seen = {}
         for (module, read, written), gradient in zip(calls, gradients, strict=True):
             seen.setdefault(module, []).append((read, written.detach(), gradient))
         return {
             module: tuple(map(torch.cat, zip(*found, strict=True))) for module, found in seen.items()
         }, loss.detach()
+
+
+def _called(module: nn.Module) -> str:
+    return f"{module}" if isinstance(module, nn.Module) and not list(module.children()) else type(module).__name__
 
 
 def by_unit(values: Tensor, module: nn.Module, columns: Tensor) -> Tensor:
