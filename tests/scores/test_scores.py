@@ -357,7 +357,7 @@ def test_the_gradient_is_that_of_the_dense_layer_by_finite_differences(make, nam
                 layer.weight.view(-1)[index] += side
                 ends.append(cross_entropy(model(probe.inputs), LABELS).item())
                 layer.weight.view(-1)[index] -= side
-        assert found.view(-1)[index].item() == pytest.approx((ends[0] - ends[1]) / 2 / small, abs=1e-7)
+        assert found.reshape(-1)[index].item() == pytest.approx((ends[0] - ends[1]) / 2 / small, abs=1e-7)
 
 
 @pytest.mark.parametrize("make, name", [(mlp, "hidden1"), (convnet, "conv1")])

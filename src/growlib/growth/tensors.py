@@ -38,6 +38,7 @@ def write_at(target: Tensor, values: Tensor, places: list[Tensor]):
         values: (len(places[0]), len(places[1]), ...)
         places: For every axis, which indices.
     """
+    places = [place.to(target.device) for place in places]
     if all(len(place) == size and _in_order(place) for place, size in zip(places, target.shape, strict=True)):
         target.copy_(values)
         return

@@ -153,15 +153,17 @@ class Side:
             places = kept(layout, self.before, self.after)
             origin = torch.full((size_of(layout, self.after),), -1).index_copy_(0, places, torch.arange(len(places)))
             if len(places) != len(origin):
+                origin = origin.to(value.device)
                 value, fresh[axis] = value.index_select(axis, origin.clamp_min(0)), (origin < 0).nonzero().flatten()
         for axis, where in fresh.items():
             shape = [len(where) if dim == axis else size for dim, size in enumerate(value.shape)]
-            value.index_copy_(axis, where, torch.randn(shape, generator=generator, dtype=value.dtype) * scale)
+            drawn = torch.randn(shape, generator=generator, dtype=value.dtype).to(value.device)
+            value.index_copy_(axis, where, drawn * scale)
         return value
 
     def _start(self, new: Tensor, hidden: Hidden, entry: Entry):
         """New units start in the way that keeps the function."""
-        told = labels(entry.layout, hidden.own, self.after)
+        told = labels(entry.layout, hidden.own, self.after).to(new.device)
         fresh = (told >= self.before[hidden.own]).nonzero().flatten()
         if entry.role == "consumer" and hidden.style != "plain" and "raw" not in entry.also:
             return  # what reads them behind a norm finds zeros, and may be random
@@ -184,10 +186,12 @@ class Side:
         if not value.is_floating_point():
             return value, generator
         if roles & {"norm", "variance", "scale", "slope"} and vector:
-            value = torch.rand(value.shape, generator=generator, dtype=value.dtype) + 0.5
+            drawn = torch.rand(value.shape, generator=generator, dtype=value.dtype) + 0.5
         elif vector or not value.any():
-            value = torch.randn(value.shape, generator=generator, dtype=value.dtype) * 0.2
-        return value, generator
+            drawn = torch.randn(value.shape, generator=generator, dtype=value.dtype) * 0.2
+        else:
+            return value, generator
+        return drawn.to(value.device), generator
 
     def _number(self, tensor: Tensor) -> int:
         return list(self.follower.axes).index(id(tensor))
