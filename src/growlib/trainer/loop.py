@@ -150,7 +150,8 @@ class Trainer(Status, Events, StructuralChanges):
 
     def pass_batch(self, data, batch: Batch) -> tuple:
         """The gradients of a step; returns the loss and the number of right answers, of all ranks."""
-        self.optimizer.zero_grad()  # what a step that failed has left
+        if any(p.grad is not None for group in self.optimizer.param_groups for p in group["params"]):
+            self.optimizer.zero_grad()  # what a step that failed has left
         loss = correct = 0.0
         for self.inputs, self.labels, share, last in batch.parts(data):  # (B, ...), (B,)
             size = len(self.labels)
